@@ -1,0 +1,27 @@
+//! The atomics of the publish protocol: std's in the store, loom's when it is model-checked.
+//!
+//! The switch is a `cfg` of our own, since `--cfg loom` would reach tokio as well.
+
+#[cfg(denyut_loom)]
+pub(crate) use loom::sync::atomic;
+#[cfg(not(denyut_loom))]
+pub(crate) use std::sync::atomic;
+
+/// Orders the memory accesses of every thread of this process around this call, as if each had run a full fence at some
+/// moment during it. The fast side, an append, then needs none.
+///
+/// Linux has this as `membarrier`; where it is missing, a fence of our own has to do, which leaves open the few nanoseconds
+/// that a store may wait in a processor's buffer.
+pub(crate) fn barrier_on_all_threads() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::thread::{MembarrierCommand, membarrier};
+        use std::sync::OnceLock;
+        static EXPEDITED: OnceLock<bool> = OnceLock::new();
+        let registered = *EXPEDITED.get_or_init(|| membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok());
+        if registered && membarrier(MembarrierCommand::PrivateExpedited).is_ok() {
+            return;
+        }
+    }
+    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+}
