@@ -1,0 +1,487 @@
+//! One life of a live block file: the memory that a writer fills and readers look at.
+//!
+//! **Invariant:** bytes of rows below the published count never change. A cursor writes at and above its own row only and
+//! publishes by a release-store of the count; a reader loads the count with acquire and looks below it. So the two never
+//! touch the same byte, and an Arrow buffer over published rows is what Rust calls immutable.
+//!
+//! **Invariant:** at most one cursor exists for a block, and only it stores the published count.
+//!
+//! **Invariant:** a block's file is recycled only when its last `Arc` is gone, so no buffer outlives its rows.
+#![expect(unsafe_code, reason = "raw columns of a mapping: offsets come from the layout, rows are checked here")]
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use arrow::buffer::Buffer;
+use crossbeam::channel::Sender;
+
+use crate::error::Result;
+use crate::fs::{File, Mapping};
+use crate::model::{FieldType, TableSchema, Value};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::commit::CommitEntry;
+use super::layout::{HEAP_USED, Layout, PUBLISHED, SLOT_COUNT, SLOTS};
+
+/// A live block, shared by its writer, the snapshots that see it, and the maintenance that syncs and seals it.
+#[derive(Debug)]
+pub(crate) struct LiveBlock {
+    pub(crate) id: u64,
+    pub(crate) generation: u64,
+    /// The table at the version whose first fields the block has.
+    pub(crate) schema: Arc<TableSchema>,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) mapping: Mapping,
+    pub(crate) layout: Layout,
+    /// Rows up to which the cursor may fill: the capacity, or 0 to call the writer aside. A hint that orders nothing, so
+    /// relaxed: a writer that sees it late appends a row or two more, which is as good.
+    limit: AtomicU32,
+    /// Whether all rows are in segments that the manifest names, so that the file may be recycled.
+    sealed: AtomicBool,
+    commit: Mutex<CommitState>,
+    pub(super) bounds: Mutex<super::read::TimeBounds>,
+    pub(super) marks: Mutex<()>,
+    home: OnceLock<Sender<Released>>,
+}
+
+/// What is left of a block when nobody looks at it any more.
+#[derive(Debug)]
+pub(crate) struct Released {
+    pub(crate) id: u64,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) mapping: Mapping,
+    /// Whether it is to be recycled; else its bytes stay as they are.
+    pub(crate) sealed: bool,
+}
+
+/// Where a block's syncs go on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NextCommit {
+    /// The last commit's number.
+    pub(crate) sequence: u64,
+    /// Whether what the next entry stands on may not be durable: the header of a new life, or a commit whose sync may have
+    /// been cut short by the death of its process. It is then synced before the entry is written: the
+    /// ring's argument needs each entry's predecessor on disk.
+    pub(crate) settle_first: bool,
+}
+
+/// How far the block's bytes are summed and synced.
+#[derive(Debug, Default)]
+struct CommitState {
+    next: NextCommit,
+    rows: usize,
+    heap_bytes: usize,
+    hashers: Vec<crc32fast::Hasher>,
+}
+
+/// Why a row was not taken by a cursor. Nothing of it is visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// No row left, or the writer is called aside.
+    Full,
+    /// No heap left for this row's strings; so many bytes were wanted.
+    HeapFull(usize),
+    /// The value of this field has another type.
+    Type(usize),
+    /// The string of this field is longer than the limit.
+    TooLong(usize),
+    /// This field is required.
+    Null(usize),
+}
+
+impl LiveBlock {
+    pub(crate) fn new(
+        (id, generation): (u64, u64),
+        schema: Arc<TableSchema>,
+        file: Arc<dyn File>,
+        mapping: Mapping,
+        layout: Layout,
+        next_commit: NextCommit,
+    ) -> Self {
+        assert!(layout.file_bytes <= mapping.len(), "the layout is made for the file");
+        let limit = AtomicU32::new(u32::try_from(layout.capacity).unwrap_or(u32::MAX));
+        let commit = CommitState { next: next_commit, ..CommitState::default() };
+        Self {
+            id,
+            generation,
+            schema,
+            file,
+            mapping,
+            layout,
+            limit,
+            sealed: AtomicBool::new(false),
+            commit: Mutex::new(commit),
+            bounds: Mutex::default(),
+            marks: Mutex::default(),
+            home: OnceLock::new(),
+        }
+    }
+
+    /// Where the file goes when the last handle is dropped. Set once, by the pool.
+    pub(crate) fn set_home(&self, home: Sender<Released>) {
+        self.home.get_or_init(|| home);
+    }
+
+    /// Rows that are in the block for everybody to see.
+    #[inline]
+    pub(crate) fn rows(&self) -> usize {
+        // Acquire pairs with the cursor's release: what it wrote before is visible after.
+        let rows = self.mapping.word(PUBLISHED).load(Ordering::Acquire);
+        usize::try_from(rows).map_or(self.layout.capacity, |rows| rows.min(self.layout.capacity))
+    }
+
+    /// Heap bytes that the published rows use, and perhaps those of a row being written.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        // Acquire pairs with the cursor's release: the bytes below are visible, whichever row they belong to.
+        let used = self.mapping.word(HEAP_USED).load(Ordering::Acquire);
+        usize::try_from(used).map_or(self.layout.heap.len(), |used| used.min(self.layout.heap.len()))
+    }
+
+    /// Calls the writer aside: its next append takes the slow path, where it learns what is wanted.
+    pub(crate) fn call_aside(&self) {
+        self.limit.store(0, Ordering::Relaxed);
+    }
+
+    /// Lets the writer go on.
+    pub(crate) fn let_go_on(&self) {
+        self.limit.store(u32::try_from(self.layout.capacity).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Says that the manifest names segments with all rows of this block.
+    pub(crate) fn set_sealed(&self) {
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    /// A column's bytes of published rows, without copying. `rows` beyond the published count is a bug.
+    pub(super) fn column(self: &Arc<Self>, offset: usize, row_bytes: usize, rows: std::ops::Range<usize>) -> Buffer {
+        assert!(rows.start <= rows.end && rows.end <= self.rows(), "rows {rows:?} are not published");
+        self.bytes(offset + rows.start * row_bytes, rows.len() * row_bytes)
+    }
+
+    /// The heap's first `len` bytes, all of them written by published rows.
+    pub(super) fn heap(self: &Arc<Self>, range: std::ops::Range<usize>) -> Buffer {
+        assert!(range.end <= self.layout.heap.len(), "heap range {range:?}");
+        self.bytes(self.layout.heap.start + range.start, range.len())
+    }
+
+    fn bytes(self: &Arc<Self>, offset: usize, len: usize) -> Buffer {
+        if len == 0 {
+            return Buffer::from_vec(Vec::<u128>::new());
+        }
+        assert!(offset + len <= self.mapping.len(), "{offset} + {len}");
+        // SAFETY: in bounds (asserted); the bytes belong to published rows, so nobody writes them; the `Arc` keeps the
+        // mapping, and the file from being recycled, for as long as the buffer lives.
+        unsafe { Buffer::from_custom_allocation(self.mapping.start().add(offset), len, self.clone()) }
+    }
+
+    /// Makes rows below `rows` durable: extends the checksums, writes the next commit entry, syncs the file. Returns
+    /// whether there was anything to do. One caller at a time; after an error the block must never be synced again.
+    pub(crate) fn commit(self: &Arc<Self>, rows: usize) -> Result<bool> {
+        let mut state = self.commit.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if rows <= state.rows {
+            return Ok(false);
+        }
+        if state.next.settle_first {
+            self.file.sync_data()?;
+            state.next.settle_first = false;
+        }
+        // Loaded after the count was, so it covers at least the strings of those rows. What it covers beyond are whole
+        // strings of later rows: the cursor moves the word only once their bytes are there, and never writes them again.
+        let heap_bytes = self.heap_bytes();
+        let regions: Vec<_> = self.layout.regions().collect();
+        state.hashers.resize_with(regions.len(), crc32fast::Hasher::new);
+        let (from, heap_from) = (state.rows, state.heap_bytes);
+        for (region, hasher) in regions.iter().zip(&mut state.hashers) {
+            let bytes = match region.row_bytes {
+                0 => self.heap(heap_from..heap_bytes),
+                row_bytes => self.column(region.offset, row_bytes, from..rows),
+            };
+            hasher.update(&bytes);
+        }
+        let entry = CommitEntry {
+            generation: self.generation,
+            sequence: state.next.sequence + 1,
+            rows: rows as u64,
+            heap_bytes: heap_bytes as u64,
+            checksums: state.hashers.iter().map(|hasher| hasher.clone().finalize()).collect(),
+        };
+        let slot = usize::try_from(entry.sequence % SLOT_COUNT as u64).unwrap_or_default();
+        self.mapping.write(SLOTS + slot * self.layout.slot_bytes, &entry.encode());
+        self.file.sync_data()?;
+        (state.next.sequence, state.rows, state.heap_bytes) = (entry.sequence, rows, heap_bytes);
+        Ok(true)
+    }
+
+    /// The last good commit's sequence number.
+    pub(crate) fn committed(&self) -> u64 {
+        self.commit.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next.sequence
+    }
+}
+
+impl Drop for LiveBlock {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.get() {
+            let sealed = self.sealed.load(Ordering::Acquire);
+            let (file, mapping) = (self.file.clone(), self.mapping.clone());
+            // A closed pool wants nothing back: the file stays as it is and is looked at when the store opens.
+            let _ = home.send(Released { id: self.id, file, mapping, sealed });
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Column {
+    values: *mut u8,
+    /// Null where the field is required.
+    absent: *mut u8,
+    field_type: FieldType,
+}
+
+/// The one writer's place in a block.
+pub(crate) struct Cursor {
+    block: Arc<LiveBlock>,
+    row: usize,
+    heap: usize,
+    columns: Box<[Column]>,
+    times: *mut i64,
+    series: *mut u32,
+    /// Null where the table has no clock.
+    clocks: *mut u64,
+    value_bytes_max: usize,
+}
+
+// SAFETY: the pointers go into the mapping that `block` keeps alive; a cursor is used by one thread at a time.
+unsafe impl Send for Cursor {}
+
+/// A column of rows to copy in: plain bytes of fixed width, or strings.
+pub(crate) enum Source<'a> {
+    /// Fixed-width values of all rows of the batch, as they lie in memory.
+    Fixed(&'a [u8]),
+    /// One byte a value.
+    Bool(&'a arrow::array::BooleanArray),
+    /// Strings; a null gives an empty view.
+    Utf8(&'a arrow::array::StringViewArray),
+    /// No values.
+    Null,
+}
+
+/// Rows to copy in, column by column.
+pub(crate) struct Run<'a> {
+    pub(crate) times: &'a [i64],
+    pub(crate) series: &'a [u32],
+    /// One a row, for tables with a clock.
+    pub(crate) clocks: &'a [u64],
+    /// One a field, with the nulls of the column.
+    pub(crate) columns: &'a [(Source<'a>, Option<&'a arrow::buffer::NullBuffer>)],
+}
+
+impl Cursor {
+    /// The place after the published rows. The caller sees to it that it is the block's only cursor.
+    pub(crate) fn new(block: Arc<LiveBlock>, value_bytes_max: usize) -> Self {
+        let start = block.mapping.start().as_ptr();
+        let layout = &block.layout;
+        // SAFETY (of every `at` below): offsets come from the layout, which fits the mapping (asserted in `new`), and the
+        // layout aligns columns to 64 bytes and the mapping to at least 16.
+        let at = |offset: usize| unsafe { start.add(offset) };
+        let columns = layout.fields.iter().map(|field| Column {
+            values: at(field.values),
+            absent: field.absent.map_or(std::ptr::null_mut(), at),
+            field_type: field.field_type,
+        });
+        Self {
+            row: block.rows(),
+            heap: block.heap_bytes(),
+            columns: columns.collect(),
+            times: at(layout.time).cast(),
+            series: at(layout.series).cast(),
+            clocks: layout.clock.map_or(std::ptr::null_mut(), |offset| at(offset).cast()),
+            value_bytes_max,
+            block,
+        }
+    }
+
+    pub(crate) fn block(&self) -> &Arc<LiveBlock> {
+        &self.block
+    }
+
+    /// Appends one row and publishes it. `values` are one a field of the block.
+    #[inline]
+    pub(crate) fn append(&mut self, series: u32, time: i64, clock: u64, values: &[Value<'_>]) -> Result<(), Refusal> {
+        let row = self.row;
+        // The limit is at most the capacity, so every column has room for `row`.
+        if row >= self.block.limit.load(Ordering::Relaxed) as usize {
+            return Err(Refusal::Full);
+        }
+        assert_eq!(values.len(), self.columns.len(), "one value a field");
+        let mut heap = self.heap;
+        for (index, (column, value)) in self.columns.iter().zip(values).enumerate() {
+            // SAFETY: `row` is below the capacity and not published, so its bytes are this cursor's alone; `values` points
+            // to a column of the width that its type has.
+            unsafe {
+                match (value, column.field_type) {
+                    (Value::F64(value), FieldType::F64) => column.values.cast::<f64>().add(row).write(*value),
+                    (Value::I64(value), FieldType::I64) => column.values.cast::<i64>().add(row).write(*value),
+                    (Value::U64(value), FieldType::U64) => column.values.cast::<u64>().add(row).write(*value),
+                    (Value::Bool(value), FieldType::Bool) => column.values.add(row).write(u8::from(*value)),
+                    (Value::Decimal(value), FieldType::Decimal { .. }) => {
+                        column.values.cast::<i128>().add(row).write(*value);
+                    }
+                    (Value::Utf8(value), FieldType::Utf8) if value.len() > self.value_bytes_max => {
+                        return Err(self.refuse(Refusal::TooLong(index)));
+                    }
+                    (Value::Utf8(value), FieldType::Utf8) => match self.block.store_string(&mut heap, value) {
+                        Some(view) => column.values.cast::<u128>().add(row).write(view),
+                        None => return Err(self.refuse(Refusal::HeapFull(value.len()))),
+                    },
+                    (Value::Null, _) if column.absent.is_null() => return Err(self.refuse(Refusal::Null(index))),
+                    (Value::Null, field_type) => {
+                        column.values.add(row * field_type.width()).write_bytes(0, field_type.width());
+                        column.absent.add(row).write(1);
+                        self.flag_null(index);
+                    }
+                    _ => return Err(self.refuse(Refusal::Type(index))),
+                }
+            }
+        }
+        // SAFETY: as above.
+        unsafe {
+            self.times.add(row).write(time);
+            self.series.add(row).write(series);
+            if !self.clocks.is_null() {
+                self.clocks.add(row).write(clock);
+            }
+        }
+        self.publish(row + 1, heap);
+        Ok(())
+    }
+
+    /// Appends as many rows of `run` as fit, from `from` on, and publishes them at once. Returns how many.
+    pub(crate) fn append_run(&mut self, run: &Run<'_>, from: usize) -> Result<usize, Refusal> {
+        let limit = self.block.limit.load(Ordering::Relaxed) as usize;
+        let mut rows = limit.saturating_sub(self.row).min(run.times.len() - from);
+        let mut heap = self.heap;
+        if rows == 0 {
+            return Err(Refusal::Full);
+        }
+        // Strings first: they decide how many rows fit.
+        for (column, (source, _)) in self.columns.iter().zip(run.columns) {
+            let Source::Utf8(strings) = source else { continue };
+            for row in 0..rows {
+                let value =
+                    if arrow::array::Array::is_null(strings, from + row) { "" } else { strings.value(from + row) };
+                let Some(view) = self.block.store_string(&mut heap, value) else {
+                    if row == 0 {
+                        return Err(Refusal::HeapFull(value.len()));
+                    }
+                    rows = row;
+                    break;
+                };
+                // SAFETY: `self.row + row` is below the limit and not published; a string column has 16 bytes a row.
+                unsafe { column.values.cast::<u128>().add(self.row + row).write(view) }
+            }
+        }
+        for (index, (column, (source, nulls))) in self.columns.iter().zip(run.columns).enumerate() {
+            let width = column.field_type.width();
+            // SAFETY: rows `self.row..self.row + rows` are within the limit and not published; the source slices are
+            // checked to be as long as what is copied; a mapping and a Rust slice do not overlap.
+            unsafe {
+                let target = column.values.add(self.row * width);
+                match source {
+                    Source::Fixed(bytes) => {
+                        let bytes = bytes.split_at(from * width).1.split_at(rows * width).0;
+                        std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
+                    }
+                    Source::Bool(values) => {
+                        (0..rows).for_each(|row| target.add(row).write(u8::from(values.value(from + row))));
+                    }
+                    Source::Utf8(_) => {}
+                    Source::Null => target.write_bytes(0, rows * width),
+                }
+                if column.absent.is_null() {
+                    continue;
+                }
+                let absent = |row: usize| match (source, nulls) {
+                    (Source::Null, _) => true,
+                    (_, nulls) => nulls.is_some_and(|nulls| nulls.is_null(from + row)),
+                };
+                for row in (0..rows).filter(|row| absent(*row)) {
+                    column.absent.add(self.row + row).write(1);
+                    self.flag_null(index);
+                }
+            }
+        }
+        // SAFETY: as above; `split_at` checks the lengths.
+        unsafe {
+            let copy = |source: &[u8], target: *mut u8| {
+                std::ptr::copy_nonoverlapping(source.as_ptr(), target, source.len());
+            };
+            let times = run.times.split_at(from).1.split_at(rows).0;
+            copy(bytes_of(times), self.times.add(self.row).cast());
+            let series = run.series.split_at(from).1.split_at(rows).0;
+            copy(bytes_of(series), self.series.add(self.row).cast());
+            if !self.clocks.is_null() {
+                let clocks = run.clocks.split_at(from).1.split_at(rows).0;
+                copy(bytes_of(clocks), self.clocks.add(self.row).cast());
+            }
+        }
+        self.publish(self.row + rows, heap);
+        Ok(rows)
+    }
+
+    #[inline]
+    fn publish(&mut self, rows: usize, heap: usize) {
+        if heap != self.heap {
+            // Release: a commit sums all heap bytes below this word, also those of rows it does not count yet.
+            self.block.mapping.word(HEAP_USED).store(heap as u64, Ordering::Release);
+            self.heap = heap;
+        }
+        self.row = rows;
+        // Release: every byte of the rows below is visible to whoever loads this count with acquire.
+        self.block.mapping.word(PUBLISHED).store(rows as u64, Ordering::Release);
+    }
+
+    /// Remembers that the column has a null somewhere, for readers to look at its presence bytes at all. Comes before the
+    /// row's publication, and is never unset.
+    #[inline]
+    fn flag_null(&self, field: usize) {
+        self.block.mapping.write(self.block.layout.null_flags + field, &[1]);
+    }
+
+    /// Takes back the presence bytes of the row that is refused: the next one relies on their being zero.
+    #[cold]
+    fn refuse(&self, refusal: Refusal) -> Refusal {
+        for column in self.columns.iter().filter(|column| !column.absent.is_null()) {
+            // SAFETY: `self.row` is below the limit and not published.
+            unsafe { column.absent.add(self.row).write(0) }
+        }
+        refusal
+    }
+}
+
+/// Bytes of plain numbers.
+fn bytes_of<T: arrow::datatypes::ArrowNativeType>(values: &[T]) -> &[u8] {
+    // SAFETY: Arrow's native types have no padding, and every byte pattern is a `u8`.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+impl LiveBlock {
+    /// Puts a string at the heap's `used` end and gives the Arrow view of it; `None` if it does not fit.
+    #[inline]
+    fn store_string(&self, used: &mut usize, value: &str) -> Option<u128> {
+        const INLINE_MAX: usize = 12;
+        let mut view = [0; 16];
+        let (len, rest) = view.split_at_mut(4);
+        len.copy_from_slice(&u32::try_from(value.len()).ok()?.to_le_bytes());
+        if value.len() <= INLINE_MAX {
+            rest.split_at_mut(value.len()).0.copy_from_slice(value.as_bytes());
+        } else {
+            let end = used.checked_add(value.len()).filter(|end| *end <= self.layout.heap.len())?;
+            self.mapping.write(self.layout.heap.start + *used, value.as_bytes());
+            let (prefix, place) = rest.split_at_mut(4);
+            prefix.copy_from_slice(value.as_bytes().split_at(4).0);
+            // Buffer 0, and the offset in it.
+            place.split_at_mut(4).1.copy_from_slice(&u32::try_from(*used).ok()?.to_le_bytes());
+            *used = end;
+        }
+        Some(u128::from_le_bytes(view))
+    }
+}
