@@ -1,0 +1,213 @@
+//! The manifest: the log whose last frame that holds says which tables and segments exist. Its sync is the commit point.
+//!
+//! A frame is a list of edits that take effect together. The first frame of a file is the whole state; when the log has
+//! grown well beyond it, a new file with the next number is published whole, and the old one removed.
+//!
+//! **Invariant:** what a frame names is durable before the frame is: segments and their directory entries, and the series
+//! log up to the count it says.
+//!
+//! **Invariant:** the file with the highest number is whole, because it got its name after its sync. What an interrupted
+//! change of files leaves behind is an older file, which is removed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::fs::FileSystem;
+use crate::model::{TableId, TableSchema};
+
+use super::codec::{Decoder, Encoder};
+use super::edit::{Edit, Sealed, SegmentMeta};
+use super::frame_log::{FrameLog, Kind};
+
+const KIND: Kind = Kind { magic: *b"dnytmnfs", version: 1, what: "manifest", synced_one_by_one: true };
+const PREFIX: &str = "manifest-";
+/// Growth since the last whole state at which a new file is made.
+const REWRITE_BYTES: u64 = 1 << 20;
+
+/// What the manifest says now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalog {
+    pub(crate) tables: BTreeMap<TableId, TableEntry>,
+    pub(crate) segments: BTreeMap<u64, SegmentMeta>,
+    /// By block.
+    pub(crate) seals: BTreeMap<u64, Sealed>,
+    pub(crate) next_segment: u64,
+    pub(crate) last_generation: u64,
+    pub(crate) clock: u64,
+}
+
+/// A table in the catalog.
+#[derive(Clone, Debug)]
+pub(crate) struct TableEntry {
+    pub(crate) schema: Arc<TableSchema>,
+    pub(crate) partition_ns: Option<i64>,
+    pub(crate) series: u32,
+}
+
+impl Catalog {
+    /// Applies an edit; an error is one that does not fit the state.
+    fn apply(&mut self, edit: Edit) -> std::result::Result<(), String> {
+        let unknown = |table: TableId| format!("it speaks of table {table}, which it did not name before");
+        match edit {
+            Edit::AddTable(schema) => {
+                let partition_ns = schema.policies.partition.map(crate::model::time::nanos_of);
+                self.tables.insert(schema.id, TableEntry { schema: Arc::new(schema), partition_ns, series: 0 });
+            }
+            Edit::AddFields { table, fields } => {
+                let entry = self.tables.get_mut(&table).ok_or_else(|| unknown(table))?;
+                entry.schema = Arc::new(entry.schema.with_fields(&fields));
+            }
+            Edit::SetPartition { table, width_ns } => {
+                self.tables.get_mut(&table).ok_or_else(|| unknown(table))?.partition_ns = Some(width_ns);
+            }
+            Edit::Series { table, count } => {
+                self.tables.get_mut(&table).ok_or_else(|| unknown(table))?.series = count;
+            }
+            Edit::AddSegment(meta) => {
+                self.next_segment = self.next_segment.max(meta.id + 1);
+                self.segments.insert(meta.id, meta);
+            }
+            Edit::Seal { block, sealed } => {
+                self.last_generation = self.last_generation.max(sealed.generation);
+                self.seals.insert(block, sealed);
+            }
+            Edit::Marks { next_segment, last_generation, clock } => {
+                self.next_segment = self.next_segment.max(next_segment);
+                self.last_generation = self.last_generation.max(last_generation);
+                self.clock = self.clock.max(clock);
+            }
+        }
+        Ok(())
+    }
+
+    /// Edits that make this state from nothing.
+    fn edits(&self) -> impl Iterator<Item = Edit> + '_ {
+        let marks =
+            Edit::Marks { next_segment: self.next_segment, last_generation: self.last_generation, clock: self.clock };
+        let tables = self.tables.iter().flat_map(|(id, entry)| {
+            let partition = entry.partition_ns.map(|width_ns| Edit::SetPartition { table: *id, width_ns });
+            [Edit::AddTable((*entry.schema).clone()), Edit::Series { table: *id, count: entry.series }]
+                .into_iter()
+                .chain(partition)
+        });
+        let segments = self.segments.values().cloned().map(Edit::AddSegment);
+        let seals = self.seals.iter().map(|(block, sealed)| Edit::Seal { block: *block, sealed: *sealed });
+        std::iter::once(marks).chain(tables).chain(segments).chain(seals)
+    }
+}
+
+fn encode(edits: impl Iterator<Item = Edit>) -> Vec<u8> {
+    let mut out = Encoder::default();
+    edits.for_each(|edit| edit.encode(&mut out));
+    out.into_bytes()
+}
+
+/// The open manifest.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    fs: Arc<dyn FileSystem>,
+    dir: PathBuf,
+    number: u64,
+    log: FrameLog,
+    rewritten_bytes: u64,
+    catalog: Catalog,
+}
+
+/// Why a commit did not happen.
+pub(crate) enum CommitError {
+    /// Nothing changed; the store goes on.
+    Refused(Error),
+    /// A sync failed: nobody knows what is on disk.
+    Unknown(Error),
+}
+
+fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{PREFIX}{number:08}"))
+}
+
+impl Manifest {
+    /// Makes the manifest of an empty store.
+    pub(crate) fn create(fs: Arc<dyn FileSystem>, dir: &Path) -> Result<Self> {
+        let catalog = Catalog { next_segment: 1, ..Catalog::default() };
+        let log = FrameLog::create(&*fs, &path(dir, 1), KIND, 1, &encode(catalog.edits()))?;
+        let rewritten_bytes = log.end();
+        Ok(Self { fs, dir: dir.into(), number: 1, log, rewritten_bytes, catalog })
+    }
+
+    /// Opens the newest manifest among `names` and says how many bytes of a torn tail were cut off. `durable` is a file
+    /// number and the end it reached at least.
+    pub(crate) fn open(
+        fs: Arc<dyn FileSystem>,
+        dir: &Path,
+        names: &[String],
+        durable: (u64, u64),
+    ) -> Result<(Self, u64)> {
+        let number_of = |name: &String| name.strip_prefix(PREFIX).and_then(|number| number.parse::<u64>().ok());
+        let mut numbers: Vec<u64> = names.iter().filter_map(number_of).collect();
+        numbers.sort_unstable();
+        let number = numbers.pop().unwrap_or(durable.0);
+        let path = path(dir, number);
+        let missing = || Error::corrupted(&path, 0, format!("manifest {} or a later one should be here", durable.0));
+        let file = fs.open(&path)?.filter(|_| number >= durable.0).ok_or_else(missing)?;
+        let durable_end = if number == durable.0 { durable.1 } else { 0 };
+        let opened = FrameLog::open(file, KIND, durable_end)?;
+        let mut catalog = Catalog::default();
+        for (index, payload) in opened.payloads.iter().enumerate() {
+            let mut edits = Decoder::new(payload);
+            while !edits.is_empty() {
+                let damaged = |reason: String| Error::corrupted(&path, 0, format!("frame {}: {reason}", index + 1));
+                let edit = Edit::decode(&mut edits).ok_or_else(|| damaged("an edit that cannot be read".into()))?;
+                catalog.apply(edit).map_err(damaged)?;
+            }
+        }
+        if opened.payloads.is_empty() {
+            return Err(Error::corrupted(&path, super::frame_log::HEAD_BYTES, "the manifest's first frame is broken"));
+        }
+        for old in numbers {
+            fs.remove(&self::path(dir, old))?;
+        }
+        let rewritten_bytes = opened.payloads.first().map_or(0, |first| first.len() as u64);
+        let manifest = Self { fs, dir: dir.into(), number, log: opened.log, rewritten_bytes, catalog };
+        Ok((manifest, opened.cut_bytes))
+    }
+
+    /// What it says.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// File number and end, all of it durable after a commit.
+    pub(crate) fn position(&self) -> (u64, u64) {
+        (self.number, self.log.end())
+    }
+
+    /// Makes `edits` durable, all or none, and applies them.
+    pub(crate) fn commit(&mut self, edits: Vec<Edit>) -> std::result::Result<(), CommitError> {
+        let mut next = self.catalog.clone();
+        for edit in edits.iter().cloned() {
+            next.apply(edit).map_err(|reason| CommitError::Refused(Error::corrupted(self.log.path(), 0, reason)))?;
+        }
+        self.log.append(&encode(edits.into_iter())).map_err(CommitError::Refused)?;
+        self.log.sync().map_err(CommitError::Unknown)?;
+        self.catalog = next;
+        if self.log.end() > REWRITE_BYTES + 4 * self.rewritten_bytes {
+            self.rewrite().map_err(CommitError::Unknown)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the whole state as the next file. Refused by a full disk it is tried again at the next commit.
+    fn rewrite(&mut self) -> Result<()> {
+        let next = path(&self.dir, self.number + 1);
+        let log = match FrameLog::create(&*self.fs, &next, KIND, self.number + 1, &encode(self.catalog.edits())) {
+            Err(Error::StorageFull { .. }) => return Ok(()),
+            other => other?,
+        };
+        let old = std::mem::replace(&mut self.log, log);
+        self.number += 1;
+        self.rewritten_bytes = self.log.end();
+        self.fs.remove(old.path())
+    }
+}

@@ -1,0 +1,107 @@
+//! The series index beside a segment: which rows are whose.
+//!
+//! File: a 32-byte head (magic, version, segment id, number of entries, checksum of the entries and the head), then an
+//! entry a series in the order of rows: {series u32, rows u32, min time i64, max time i64}. A series' rows follow those
+//! of the entry before it.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+use super::codec::{Decoder, Encoder};
+
+const MAGIC: [u8; 8] = *b"dnytsidx";
+const VERSION: u32 = 1;
+const HEAD_BYTES: usize = 32;
+const ENTRY_BYTES: usize = 24;
+
+/// The rows of one series in a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SeriesRange {
+    pub(crate) series: u32,
+    pub(crate) row_start: u64,
+    pub(crate) rows: u64,
+    pub(crate) min_time: i64,
+    pub(crate) max_time: i64,
+}
+
+impl SeriesRange {
+    /// Its rows in the segment.
+    #[cfg(feature = "sql")]
+    pub(crate) fn range(&self) -> std::ops::Range<u64> {
+        self.row_start..self.row_start + self.rows
+    }
+}
+
+/// The ranges of rows sorted by series and time.
+pub(crate) fn ranges(series: &[u32], times: &[i64]) -> Vec<SeriesRange> {
+    let mut ranges: Vec<SeriesRange> = Vec::new();
+    for (row, (&series, &time)) in series.iter().zip(times).enumerate() {
+        match ranges.last_mut() {
+            Some(last) if last.series == series => {
+                last.rows += 1;
+                last.min_time = last.min_time.min(time);
+                last.max_time = last.max_time.max(time);
+            }
+            _ => ranges.push(SeriesRange { series, row_start: row as u64, rows: 1, min_time: time, max_time: time }),
+        }
+    }
+    ranges
+}
+
+pub(crate) fn encode(segment: u64, ranges: &[SeriesRange]) -> Vec<u8> {
+    let mut entries = Encoder::default();
+    for range in ranges {
+        // A segment has fewer rows than a block, and a block fewer than 2^32.
+        let rows = u32::try_from(range.rows).unwrap_or(u32::MAX);
+        entries.u32(range.series).u32(rows).i64(range.min_time).i64(range.max_time);
+    }
+    let entries = entries.into_bytes();
+    let mut head = Encoder::default();
+    MAGIC.iter().for_each(|byte| {
+        head.u8(*byte);
+    });
+    head.u32(VERSION).u64(segment).u32(u32::try_from(ranges.len()).unwrap_or(u32::MAX)).u32(0);
+    let mut bytes = head.into_bytes();
+    bytes.extend_from_slice(&checksum(&bytes, &entries).to_le_bytes());
+    bytes.extend_from_slice(&entries);
+    bytes
+}
+
+fn checksum(head: &[u8], entries: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(head);
+    hasher.update(entries);
+    hasher.finalize()
+}
+
+pub(crate) fn decode(path: &Path, segment: u64, bytes: &[u8]) -> Result<Vec<SeriesRange>> {
+    let damaged = |reason: &str| Error::corrupted(path, 0, reason);
+    let (head, entries) = bytes.split_at_checked(HEAD_BYTES).ok_or_else(|| damaged("the series index is cut short"))?;
+    let (body, stored) = head.split_at(HEAD_BYTES - 4);
+    if !body.starts_with(&MAGIC) {
+        return Err(damaged("this is not a series index"));
+    }
+    if stored != checksum(body, entries).to_le_bytes() {
+        return Err(damaged("the series index fails its checksum"));
+    }
+    let mut fields = Decoder::new(body.split_at(8).1);
+    let (version, id, count) = (fields.u32(), fields.u64(), fields.u32());
+    match version {
+        Some(VERSION) => {}
+        Some(found) => return Err(Error::NewerVersion { path: path.into(), found, supported: VERSION }),
+        None => return Err(damaged("the series index is cut short")),
+    }
+    if id != Some(segment) || count.map(|count| count as usize) != Some(entries.len() / ENTRY_BYTES) {
+        return Err(damaged("the series index is of another segment"));
+    }
+    let mut row_start = 0;
+    let entry = |bytes: &[u8]| {
+        let mut entry = Decoder::new(bytes);
+        let (series, rows) = (entry.u32()?, u64::from(entry.u32()?));
+        let range = SeriesRange { series, row_start, rows, min_time: entry.i64()?, max_time: entry.i64()? };
+        row_start += rows;
+        Some(range)
+    };
+    entries.chunks_exact(ENTRY_BYTES).map(entry).collect::<Option<_>>().ok_or_else(|| damaged("a short entry"))
+}

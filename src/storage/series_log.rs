@@ -1,0 +1,89 @@
+//! The series log: which tags each series of each table has, in order of first appearance.
+//!
+//! One log for the store, so that a sync of many tables syncs one file. A payload is {table u32, first id u32, count u32,
+//! then tag values}. **Invariant:** a series is in the log, and so survives the process, before any thread can resolve its
+//! id; and the log is synced before a commit entry or a manifest frame counts rows of it.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::fs::{File, FileSystem};
+use crate::model::TableId;
+
+use super::codec::{Decoder, Encoder};
+use super::frame_log::{FrameLog, Kind};
+
+const KIND: Kind = Kind { magic: *b"dnytsrie", version: 1, what: "series log", synced_one_by_one: false };
+
+/// The open series log.
+#[derive(Debug)]
+pub(crate) struct SeriesLog {
+    log: Mutex<FrameLog>,
+}
+
+/// One record: the tags of consecutive series.
+pub(crate) struct Record<'a> {
+    pub(crate) table: TableId,
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+    values: Decoder<'a>,
+}
+
+impl<'a> Record<'a> {
+    pub(crate) fn decode(payload: &'a [u8]) -> Option<Self> {
+        let mut values = Decoder::new(payload);
+        Some(Self { table: values.u32()?, first: values.u32()?, count: values.u32()?, values })
+    }
+
+    /// The next tag value.
+    pub(crate) fn value(&mut self) -> Option<&'a str> {
+        self.values.text()
+    }
+}
+
+impl SeriesLog {
+    pub(crate) fn create(fs: &dyn FileSystem, path: &Path) -> Result<Self> {
+        // The first frame says nothing; it is there because every log has one.
+        let log = FrameLog::create(fs, path, KIND, 1, &[])?;
+        Ok(Self { log: Mutex::new(log) })
+    }
+
+    /// Opens the log and gives its records' payloads and the bytes of a torn tail that was cut off.
+    pub(crate) fn open(file: Arc<dyn File>, durable_end: u64) -> Result<(Self, Vec<Vec<u8>>, u64)> {
+        let opened = FrameLog::open(file, KIND, durable_end)?;
+        let payloads = opened.payloads.into_iter().skip(1).collect();
+        Ok((Self { log: Mutex::new(opened.log) }, payloads, opened.cut_bytes))
+    }
+
+    fn log(&self) -> MutexGuard<'_, FrameLog> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the tags of series `id`.
+    pub(crate) fn append(&self, table: TableId, id: u32, values: &[&str]) -> Result<()> {
+        let mut record = Encoder::default();
+        record.u32(table).u32(id).u32(1);
+        values.iter().for_each(|value| {
+            record.text(value);
+        });
+        self.log().append(&record.into_bytes())
+    }
+
+    /// Makes all series written so far durable, and gives the end they reach to. An error must poison the store.
+    pub(crate) fn sync(&self) -> Result<u64> {
+        let mut log = self.log();
+        log.sync()?;
+        Ok(log.end())
+    }
+
+    /// The end that is known to be durable.
+    pub(crate) fn durable_end(&self) -> u64 {
+        self.log().synced_end()
+    }
+
+    /// The error for a record that does not fit.
+    pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> Error {
+        Error::corrupted(path, super::frame_log::HEAD_BYTES, reason)
+    }
+}
