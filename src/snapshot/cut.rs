@@ -1,0 +1,104 @@
+//! One moment of many counts.
+//!
+//! Counts of several blocks cannot be loaded at once. If two loads of all of them, one after the other, agree, then what
+//! they say was so at the moment between: a row in the cut was there then, and so was every row appended before it. Under
+//! load they never agree, so the second try holds the writers back for the time of one pass:
+//!
+//! 1. take the gate's lock, and call every writer aside (its limit becomes 0);
+//! 2. a barrier on all of the process's threads: an append that begins after it sees the limit, takes the slow path, and
+//!    waits for the lock;
+//! 3. load the counts, let the writers go on, release the lock.
+//!
+//! An append that began before the barrier may still publish during the pass, and be in the cut or not. A row that depends
+//! on it was appended after it returned, so its own append began after the barrier and waits. A writer is held back for a
+//! few microseconds, by a mutex, and only while it appends and somebody asks.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::ingest::live_block::LiveBlock;
+use crate::sync::barrier_on_all_threads;
+
+use super::view::{View, ViewCell};
+
+/// Where writers that are called aside learn why.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Why no append may go on, if so.
+    shut: Option<Shut>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Shut {
+    Closed,
+    Poisoned { path: std::path::PathBuf, reason: String },
+}
+
+impl Shut {
+    pub(crate) fn error(&self) -> Error {
+        match self.clone() {
+            Self::Closed => Error::Closed,
+            Self::Poisoned { path, reason } => Error::Poisoned { path, reason },
+        }
+    }
+}
+
+/// The gate's lock, held.
+pub(crate) struct Held<'a>(MutexGuard<'a, State>);
+
+impl Gate {
+    /// Waits for a cut under way.
+    pub(crate) fn hold(&self) -> Held<'_> {
+        Held(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// An error if appends may not go on.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.hold().check()
+    }
+}
+
+impl Held<'_> {
+    /// An error if appends may not go on.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.0.shut.as_ref().map_or(Ok(()), |shut| Err(shut.error()))
+    }
+
+    /// Lets the block's writer go on, if appends may.
+    pub(crate) fn resume(&self, block: &LiveBlock) -> Result<()> {
+        self.check()?;
+        block.let_go_on();
+        Ok(())
+    }
+
+    /// Stops all appends for good; the first reason stays.
+    pub(crate) fn shut(&mut self, shut: Shut, view: &View) {
+        self.0.shut.get_or_insert(shut);
+        view.blocks().for_each(|view| view.block.call_aside());
+    }
+}
+
+/// A view and the published rows of each of its blocks, in the order of [`View::blocks`].
+pub(crate) fn take(cell: &ViewCell, gate: &Gate) -> (Arc<View>, Vec<usize>) {
+    let count = |view: &View| view.blocks().map(|view| view.block.rows()).collect::<Vec<_>>();
+    let view = cell.load();
+    let first = count(&view);
+    if first.len() <= 1 || (first == count(&view) && Arc::ptr_eq(&view, &cell.load())) {
+        return (view, first);
+    }
+    let held = gate.hold();
+    // A block joins the view under the gate's lock, so this one has all that anybody may append to.
+    let view = cell.load();
+    view.blocks().for_each(|view| view.block.call_aside());
+    barrier_on_all_threads();
+    let rows = count(&view);
+    if held.check().is_ok() {
+        view.blocks().for_each(|view| view.block.let_go_on());
+    }
+    (view, rows)
+}

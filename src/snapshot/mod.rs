@@ -1,0 +1,74 @@
+//! The read view: the manifest's segments plus a range of each live block, at one moment of the whole store.
+//!
+//! **Invariant:** a row is in exactly one place of a snapshot. The view that says where is replaced as a whole, by one
+//! pointer: a seal that adds segments takes their rows out of the block's range in the same step.
+//!
+//! **Invariant:** a snapshot begun after an append returned has its row. A block is in the view before its first row is
+//! published; the view is loaded before the counts.
+//!
+//! **Invariant (one moment):** if a snapshot has a row, it has every row whose append returned before that row's began. See
+//! [`cut`].
+
+pub(crate) mod copying;
+pub(crate) mod cut;
+pub(crate) mod live_range;
+pub(crate) mod scan;
+pub(crate) mod view;
+
+use std::sync::Arc;
+
+use crate::model::TableSchema;
+pub(crate) use crate::storage::segment::Segment;
+pub(crate) use crate::storage::series_view::SeriesView;
+
+pub(crate) use live_range::LiveRange;
+pub(crate) use view::{BlockView, TableState, View, ViewCell};
+
+/// One moment of the whole store.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    tables: Vec<Arc<TableView>>,
+}
+
+/// One table in a snapshot.
+#[derive(Debug)]
+pub(crate) struct TableView {
+    pub(crate) schema: Arc<TableSchema>,
+    pub(crate) series: SeriesView,
+    pub(crate) live: Vec<LiveRange>,
+    pub(crate) segments: Arc<Vec<Arc<Segment>>>,
+    pub(crate) partition_ns: Option<i64>,
+}
+
+impl Snapshot {
+    /// Reads the counts of `view` as one moment.
+    pub(crate) fn take(view: &ViewCell, gate: &cut::Gate) -> Arc<Self> {
+        let (view, rows) = cut::take(view, gate);
+        let mut rows = rows.into_iter();
+        let table = |state: &Arc<TableState>| {
+            let live = state.blocks.iter().zip(&mut rows).map(|(block, rows)| LiveRange::new(block, rows));
+            Arc::new(TableView {
+                schema: state.schema.clone(),
+                live: live.filter(|range| range.rows() > 0).collect(),
+                segments: state.segments.clone(),
+                partition_ns: state.partition_ns,
+                // After the counts: every series of a counted row is there.
+                series: state.series.view(),
+            })
+        };
+        let mut tables: Vec<_> = view.tables.values().map(table).collect();
+        tables.sort_by(|a, b| a.schema.name.cmp(&b.schema.name));
+        Arc::new(Self { tables })
+    }
+
+    /// The tables, by name.
+    pub(crate) fn tables(&self) -> &[Arc<TableView>] {
+        &self.tables
+    }
+
+    /// The table of that name.
+    pub(crate) fn table(&self, name: &str) -> Option<&Arc<TableView>> {
+        let at = self.tables.binary_search_by(|table| table.schema.name.as_str().cmp(name)).ok()?;
+        self.tables.get(at)
+    }
+}
