@@ -1,0 +1,197 @@
+//! The store's own threads: sealers, the syncer, and the one that keeps house.
+//!
+//! Each waits for work and takes no time without it. The house keeper wakes once a second while a writer is open, for
+//! ingest-time marks, and otherwise when the oldest unsealed block comes of age.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, select, unbounded};
+
+use crate::error::{Error, Result};
+use crate::model::now;
+use crate::options::Durability;
+use crate::snapshot::view::Stage;
+
+use super::core::Core;
+
+/// What the threads are told.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Seal this block.
+    Seal(u64),
+    /// A writer was opened: there is a house to keep.
+    WriterOpened,
+}
+
+/// How often marks are made and ages are looked at while writers are open.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a failed seal waits before it is tried again, so that a full disk is not asked all the time.
+const SEAL_RETRY: Duration = Duration::from_secs(1);
+/// Shortest time between two syncs of [`Durability::Interval`].
+const SYNC_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// The running threads.
+pub(crate) struct Background {
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Dropped to tell all threads to end.
+    stop: Mutex<Option<crossbeam::channel::Sender<()>>>,
+}
+
+impl Background {
+    /// Starts the threads of `core`. They hold it weakly between two pieces of work, so that the last handle closes it.
+    pub(crate) fn start(core: &Arc<Core>, work: Receiver<Work>) -> Result<Self> {
+        let (stop, stopped) = unbounded::<()>();
+        let background = Self { threads: Mutex::default(), stop: Mutex::new(Some(stop)) };
+        if !core.options.background {
+            return Ok(background);
+        }
+        let (seals, to_seal) = unbounded();
+        for number in 0..core.options.seal_threads.max(1) {
+            let (core, to_seal, stopped) = (Arc::downgrade(core), to_seal.clone(), stopped.clone());
+            background.spawn(format!("denyut-seal-{number}"), move || seal_loop(&core, &to_seal, &stopped))?;
+        }
+        let (weak, stopped_too) = (Arc::downgrade(core), stopped.clone());
+        let released = core.pool.released().clone();
+        background.spawn("denyut-keep".into(), move || keep_loop(&weak, &work, &seals, &stopped_too))?;
+        let (weak, stopped_too) = (Arc::downgrade(core), stopped.clone());
+        background.spawn("denyut-recycle".into(), move || recycle_loop(&weak, &released, &stopped_too))?;
+        if let Durability::Interval(interval) = core.options.durability {
+            let weak = Arc::downgrade(core);
+            let interval = interval.max(SYNC_INTERVAL_MIN);
+            background.spawn("denyut-sync".into(), move || sync_loop(&weak, interval, &stopped))?;
+        }
+        Ok(background)
+    }
+
+    fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<()> {
+        let spawned = std::thread::Builder::new().name(name).spawn(run);
+        let thread = spawned.map_err(|error| Error::Background { reason: error.to_string() })?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
+    /// Ends all threads after the work they are at. Bounded by one seal.
+    pub(crate) fn stop(&self) -> Result<()> {
+        drop(self.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let me = std::thread::current().id();
+        // A thread of ours that drops the last handle cannot wait for itself; it ends by itself.
+        let died = threads.into_iter().filter(|thread| thread.thread().id() != me).map(JoinHandle::join);
+        match died.filter(std::result::Result::is_err).count() {
+            0 => Ok(()),
+            count => Err(Error::Background { reason: format!("{count} threads of the store panicked") }),
+        }
+    }
+}
+
+fn seal_loop(core: &Weak<Core>, blocks: &Receiver<u64>, stopped: &Receiver<()>) {
+    loop {
+        let id = select! {
+            recv(stopped) -> _ => return,
+            recv(blocks) -> id => match id { Ok(id) => id, Err(_) => return },
+        };
+        loop {
+            let Some(core) = core.upgrade() else { return };
+            match core.seal(id) {
+                Ok(_) => break,
+                Err(error) if error.kind() == crate::ErrorKind::Storage => {
+                    tracing::warn!(block = id, %error, "seal failed, trying again");
+                }
+                // Poisoned or damaged: the rows stay in their block, and trying again would not help.
+                Err(error) => {
+                    tracing::error!(block = id, %error, "seal failed");
+                    break;
+                }
+            }
+            drop(core);
+            if !matches!(stopped.recv_timeout(SEAL_RETRY), Err(RecvTimeoutError::Timeout)) {
+                return;
+            }
+        }
+    }
+}
+
+fn recycle_loop(core: &Weak<Core>, released: &Receiver<crate::ingest::live_block::Released>, stopped: &Receiver<()>) {
+    loop {
+        let block = select! {
+            recv(stopped) -> _ => return,
+            recv(released) -> block => match block { Ok(block) => block, Err(_) => return },
+        };
+        let Some(core) = core.upgrade() else { return };
+        core.recycle(block);
+    }
+}
+
+fn sync_loop(core: &Weak<Core>, interval: Duration, stopped: &Receiver<()>) {
+    let mut next = Instant::now() + interval;
+    while matches!(stopped.recv_deadline(next), Err(RecvTimeoutError::Timeout)) {
+        let Some(core) = core.upgrade() else { return };
+        next = Instant::now() + interval;
+        if let Err(error) = core.sync(None) {
+            // Poisoned: whoever appends next is told.
+            tracing::error!(%error, "background sync failed");
+            return;
+        }
+    }
+}
+
+fn keep_loop(
+    core: &Weak<Core>,
+    work: &Receiver<Work>,
+    seals: &crossbeam::channel::Sender<u64>,
+    stopped: &Receiver<()>,
+) {
+    let mut wake = Instant::now() + TICK;
+    loop {
+        select! {
+            recv(stopped) -> _ => return,
+            recv(work) -> told => match told {
+                Ok(Work::Seal(id)) => {
+                    // The sealers end only when this thread does.
+                    let _ = seals.send(id);
+                    continue;
+                }
+                Ok(Work::WriterOpened) => {}
+                Err(_) => return,
+            },
+            recv(crossbeam::channel::at(wake)) -> _ => {}
+        }
+        let Some(core) = core.upgrade() else { return };
+        wake = core.keep_house(seals);
+    }
+}
+
+impl Core {
+    /// Makes ingest-time marks and has old blocks sealed. Returns when to come again.
+    fn keep_house(&self, seals: &crossbeam::channel::Sender<u64>) -> Instant {
+        let unix_s = u32::try_from(now().as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
+        let view = self.view.load();
+        let age = |since: Instant| since.elapsed();
+        let mut next = Instant::now() + Duration::from_secs(3_600);
+        for view in view.blocks() {
+            view.block.mark(unix_s);
+            let unsealed = view.block.rows() > view.sealed_rows;
+            if unsealed && age(view.since) >= self.options.seal_after && view.stage != Stage::Full {
+                let _ = seals.send(view.block.id);
+            } else if unsealed {
+                next = next.min(view.since + self.options.seal_after);
+            }
+            if view.stage == Stage::Filling {
+                next = next.min(Instant::now() + TICK);
+            }
+        }
+        next.max(Instant::now() + TICK)
+    }
+
+    /// Takes a block nobody looks at any more. A failed sync poisons the store; anything else costs the file only.
+    pub(crate) fn recycle(&self, block: crate::ingest::live_block::Released) {
+        match self.pool.recycle(block) {
+            Ok(()) => self.counters.blocks_recycled.add(1),
+            Err(error) => {
+                self.poison(error);
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Numbers that only grow, for `system.counters`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What the store has done since it was opened.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $($(#[$doc])* pub(crate) $name: Counter,)*
+        }
+
+        impl Counters {
+            /// Names and values.
+            pub(crate) fn list(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.get()),)*]
+            }
+        }
+    };
+}
+
+/// One number. Relaxed: it is looked at, and orders nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+counters! {
+    /// Blocks handed to writers.
+    blocks_taken,
+    /// Blocks made ready for another life.
+    blocks_recycled,
+    /// Appends that met the byte budget and its deadline.
+    overloaded,
+    /// Syncs that had something to do, a block each.
+    block_syncs,
+    /// Seals that wrote segments.
+    seals,
+    /// Rows they moved.
+    sealed_rows,
+    /// Segments they wrote.
+    segments_written,
+    /// Bytes of those.
+    segment_bytes_written,
+    /// Seals that failed and will be tried again.
+    seal_failures,
+}

@@ -1,0 +1,118 @@
+//! Where writers get their blocks and bring them back.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::ingest::live_block::LiveBlock;
+use crate::ingest::pool::Wanted;
+use crate::ingest::writer::Home;
+use crate::model::TableSchema;
+use crate::snapshot::BlockView;
+use crate::snapshot::view::Stage;
+
+use super::background::Work;
+use super::core::Core;
+
+impl Home for Core {
+    fn rotate(
+        &self,
+        schema: &Arc<TableSchema>,
+        full: Option<&Arc<LiveBlock>>,
+        wanted: Wanted,
+    ) -> Result<Arc<LiveBlock>> {
+        self.gate.check()?;
+        if full.is_none()
+            && let Some(block) = self.go_on_with_waiting(schema)?
+        {
+            return Ok(block);
+        }
+        let block = self.pool.take(schema, wanted).inspect_err(|error| {
+            if matches!(error, Error::Overloaded { .. }) {
+                self.counters.overloaded.add(1);
+            }
+        });
+        let block = block.map_err(|error| self.poison_if_sync(error))?;
+        self.counters.blocks_taken.add(1);
+        self.show(|view| {
+            let Some(table) = view.table_mut(schema.id) else { return };
+            if let Some(full) = full.and_then(|full| table.block_mut(full.id)) {
+                full.stage = Stage::Full;
+            }
+            let (block, since) = (block.clone(), Instant::now());
+            table.blocks.push(BlockView { block, sealed_rows: 0, stage: Stage::Filling, since });
+        })?;
+        if let Some(full) = full {
+            self.have_sealed(full.id)?;
+        }
+        Ok(block)
+    }
+
+    fn resume(&self, block: &LiveBlock) -> Result<()> {
+        self.gate.hold().resume(block)
+    }
+
+    fn give_back(&self, block: &Arc<LiveBlock>) {
+        // Refused when the store is closed or poisoned, and then nobody asks for the block again.
+        let _ = self.show(|view| {
+            let table = view.table_mut(block.schema.id);
+            if let Some(view) = table.and_then(|table| table.block_mut(block.id)) {
+                view.stage = Stage::Waiting;
+            }
+        });
+    }
+
+    fn series_count(&self, table: &TableSchema) -> u32 {
+        self.view.load().tables.get(&table.id).map_or(0, |table| table.series.count())
+    }
+}
+
+impl Core {
+    /// A block that another writer of the table left with room in it. One of an older schema is called full instead.
+    fn go_on_with_waiting(&self, schema: &Arc<TableSchema>) -> Result<Option<Arc<LiveBlock>>> {
+        let view = self.view.load();
+        let is_waiting = |view: &BlockView| view.stage == Stage::Waiting;
+        if !view.tables.get(&schema.id).is_some_and(|table| table.blocks.iter().any(is_waiting)) {
+            return Ok(None);
+        }
+        let (found, old) = self.show(|view| {
+            let (mut found, mut old) = (None, Vec::new());
+            let table = view.table_mut(schema.id);
+            for view in table.into_iter().flat_map(|table| &mut table.blocks).filter(|view| is_waiting(view)) {
+                let fits = view.block.layout.fields.len() == schema.fields.len();
+                if !fits {
+                    view.stage = Stage::Full;
+                    old.push(view.block.id);
+                } else if found.is_none() {
+                    view.stage = Stage::Filling;
+                    found = Some(view.block.clone());
+                }
+            }
+            (found, old)
+        })?;
+        old.into_iter().try_for_each(|id| self.have_sealed(id))?;
+        Ok(found)
+    }
+
+    /// Queues a full block for the sealers; without threads of its own the store seals and recycles right here.
+    pub(crate) fn have_sealed(&self, id: u64) -> Result<()> {
+        if self.options.background {
+            // The keeper ends only at close, and then nothing is sealed any more.
+            let _ = self.work.send(Work::Seal(id));
+            return Ok(());
+        }
+        self.seal(id)?;
+        while let Ok(released) = self.pool.released().try_recv() {
+            self.recycle(released);
+        }
+        Ok(())
+    }
+
+    /// A sync that failed while a block was being made is as bad as any other.
+    fn poison_if_sync(&self, error: Error) -> Error {
+        match error {
+            Error::Io { operation: "syncing" | "syncing directory", .. } => self.poison(error),
+            other => other,
+        }
+    }
+}
