@@ -1,0 +1,39 @@
+#![doc = include_str!("../README.md")]
+
+mod error;
+mod fs;
+mod ingest;
+mod maintain;
+mod model;
+mod options;
+#[cfg(feature = "sql")]
+mod query;
+mod snapshot;
+mod storage;
+mod store;
+mod sync;
+
+pub use arrow;
+#[cfg(feature = "sql")]
+pub use datafusion;
+pub use parquet;
+
+pub use error::{Error, ErrorKind, Result};
+pub use model::{
+    Appended, Dedup, Field, FieldType, Policies, Rejection, Row, Schema, SeriesId, TableSchema, Time, Value, now,
+};
+pub use options::{Durability, Options, Overload};
+#[cfg(feature = "sql")]
+pub use query::Rows;
+pub use snapshot::scan::Scan;
+pub use store::{Recovery, Store, Table, Writer};
+
+/// What most programs need: `use denyut::prelude::*`.
+pub mod prelude {
+    #[cfg(feature = "sql")]
+    pub use crate::Rows;
+    pub use crate::{
+        Appended, Dedup, Durability, Error, ErrorKind, FieldType, Options, Overload, Row, Schema, SeriesId, Store,
+        Table, Time, Value, Writer, now, row,
+    };
+}

@@ -1,0 +1,69 @@
+//! Closing, once, for all handles.
+
+use std::sync::PoisonError;
+
+use crate::error::{Error, Result};
+use crate::maintain::core::Core;
+use crate::snapshot::cut::Shut;
+
+use super::Inner;
+
+impl Inner {
+    /// Stops appends, then the threads, then syncs what there is.
+    pub(super) fn close(&self) -> Result<()> {
+        let core = &self.core;
+        let first = {
+            let view = core.view.load();
+            let mut gate = core.gate.hold();
+            let open = gate.check();
+            gate.shut(Shut::Closed, &view);
+            match open {
+                Err(Error::Closed) => false,
+                Err(poisoned) => {
+                    drop(gate);
+                    self.stop_threads()?;
+                    return Err(poisoned);
+                }
+                Ok(()) => true,
+            }
+        };
+        if !first {
+            return Ok(());
+        }
+        self.stop_threads()?;
+        core.sync(None)?;
+        core.control.sync().map_err(|error| core.poison(error))
+    }
+
+    fn stop_threads(&self) -> Result<()> {
+        self.core.pool.close();
+        self.background.stop()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(path = %self.core.path.display(), %error, "store did not close cleanly");
+        }
+    }
+}
+
+impl Core {
+    /// An error once the store is closed. A poisoned store still reads.
+    pub(super) fn check_open(&self) -> Result<()> {
+        match self.gate.check() {
+            Err(Error::Closed) => Err(Error::Closed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counters, with what the pool knows.
+    pub(super) fn count(&self) -> Vec<(&'static str, u64)> {
+        let mut list = self.counters.list();
+        let (bytes, free) = self.pool.bytes();
+        let segments = self.manifest.lock().unwrap_or_else(PoisonError::into_inner).catalog().segments.len();
+        list.extend([("live_block_bytes", bytes), ("free_block_bytes", free), ("segments", segments as u64)]);
+        list
+    }
+}

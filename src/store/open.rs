@@ -1,0 +1,371 @@
+//! Opening: from what is on disk to a store that takes rows.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use crossbeam::channel::unbounded;
+
+use crate::error::{Error, Result};
+use crate::fs::FileSystem;
+use crate::ingest::clock::HybridClock;
+use crate::ingest::live_block::Released;
+use crate::ingest::pool::BlockPool;
+use crate::ingest::recover::{Found, Known, Recovered, recover};
+use crate::maintain::background::Background;
+use crate::maintain::core::{Core, POISON_FILE, segments_dir};
+use crate::maintain::counters::Counters;
+use crate::model::{Schema, TableId, TableSchema};
+use crate::options::Options;
+use crate::snapshot::cut::Gate;
+use crate::snapshot::view::Stage;
+use crate::snapshot::{BlockView, TableState, View, ViewCell};
+use crate::storage::control::{Control, Ends};
+use crate::storage::edit::Edit;
+use crate::storage::manifest::{Catalog, Manifest};
+use crate::storage::metadata_cache::MetadataCache;
+use crate::storage::segment::Segment;
+use crate::storage::segment_writer::parquet_path;
+use crate::storage::series_log::{Record, SeriesLog};
+use crate::storage::series_table::SeriesTable;
+
+use super::create::{self, CONTROL_FILE, LIVE_DIR, SERIES_FILE};
+use super::{Inner, Recovery, Store};
+
+impl Store {
+    /// Opens a store on any file system.
+    pub(crate) fn open_on(fs: Arc<dyn FileSystem>, options: Options, path: &Path) -> Result<Self> {
+        check(&options)?;
+        let path = std::path::absolute(path).map_err(|source| Error::io("finding", path, source))?;
+        let names = create::names(&*fs, &path)?;
+        if let Some(kind) = fs.copy_on_write(&path)?
+            && !options.allow_copy_on_write
+        {
+            return Err(Error::CopyOnWrite { path, kind });
+        }
+        let lock = create::lock(&*fs, &path)?;
+        let control_path = path.join(CONTROL_FILE);
+        let (control, ends) = match Control::open(&*fs, &control_path)? {
+            Some(found) => found,
+            None => {
+                create::create(&fs, &path, &names)?;
+                let gone = || Error::corrupted(&control_path, 0, "the control page is gone");
+                Control::open(&*fs, &control_path)?.ok_or_else(gone)?
+            }
+        };
+        control.set_writer(fs.boot_id(), std::process::id());
+        let mut opening = Opening { fs, path, options, recovery: Recovery::default() };
+        let core = opening.core(control, ends)?;
+        let (core, work) = (Arc::new(core.0), core.1);
+        let background = Background::start(&core, work)?;
+        for id in full_blocks(&core.view.load()) {
+            core.have_sealed(id)?;
+        }
+        #[cfg(feature = "sql")]
+        let engine = {
+            let source = Arc::new(super::source::CoreSource(Arc::downgrade(&core)));
+            crate::query::Engine::new(source, core.options.clone(), opening.path.join(create::SPILL_DIR))?
+        };
+        let recovery = opening.recovery;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                core,
+                background,
+                recovery,
+                _lock: lock,
+                #[cfg(feature = "sql")]
+                engine,
+            }),
+        })
+    }
+}
+
+/// An error for options that cannot hold together.
+fn check(options: &Options) -> Result<()> {
+    const BLOCK_BYTES_SMALLEST: u64 = 64 << 10;
+    const BLOCK_BYTES_LARGEST: u64 = 1 << 30;
+    let check = |limit: &'static str, max: u64, found: u64, fine: bool| {
+        if fine { Ok(()) } else { Err(Error::LimitExceeded { limit, max, found, place: "options".into() }) }
+    };
+    let (min, max) = (options.block_bytes_min, options.block_bytes_max);
+    let is_block =
+        |bytes: u64| bytes.is_power_of_two() && (BLOCK_BYTES_SMALLEST..=BLOCK_BYTES_LARGEST).contains(&bytes);
+    check("block_bytes_max", BLOCK_BYTES_LARGEST, max, is_block(max) && max >= min)?;
+    check("block_bytes_min", max, min, is_block(min))?;
+    check("live_bytes_max", u64::MAX, options.live_bytes_max, options.live_bytes_max >= 2 * min)?;
+    check("seal_partitions_max", 1 << 10, options.seal_partitions_max as u64, options.seal_partitions_max >= 2)
+}
+
+fn full_blocks(view: &View) -> Vec<u64> {
+    view.blocks().filter(|view| view.stage == Stage::Full).map(|view| view.block.id).collect()
+}
+
+/// Makes the table of `schema`, or adds the fields it lacks, if somebody else did not just do so.
+pub(super) fn declare(core: &Core, schema: &Schema) -> Result<()> {
+    let missing =
+        |view: &View| view.table(schema.name()).map(|table| (table.schema.clone(), table.schema.missing_from(schema)));
+    if let Some((_, fields)) = missing(&core.view.load())
+        && fields?.is_empty()
+    {
+        return Ok(());
+    }
+    let mut declaring = core.view.lock();
+    let view = declaring.view();
+    let limit = |limit, max: usize, found: usize| {
+        let place = format!("table {:?}", schema.name());
+        let error = Error::LimitExceeded { limit, max: max as u64, found: found as u64, place };
+        if found <= max { Ok(()) } else { Err(error) }
+    };
+    match missing(&view) {
+        Some((known, fields)) => {
+            let fields = fields?;
+            if fields.is_empty() {
+                return Ok(());
+            }
+            limit("fields_max", core.options.fields_max, known.fields.len() + fields.len())?;
+            let table = known.id;
+            let wider = Arc::new(known.with_fields(&fields));
+            core.commit_in(&mut declaring, vec![Edit::AddFields { table, fields }], |view| {
+                if let Some(table) = view.table_mut(table) {
+                    table.schema = wider;
+                }
+            })
+        }
+        None => {
+            limit("tables_max", core.options.tables_max, view.tables.len() + 1)?;
+            let id: TableId = view.tables.keys().last().map_or(0, |last| last + 1);
+            let made = TableSchema::declared(id, schema);
+            let state =
+                table_state(Arc::new(made.clone()), schema.policies.partition.map(crate::model::time::nanos_of));
+            core.commit_in(&mut declaring, vec![Edit::AddTable(made)], |view| {
+                view.tables.insert(id, Arc::new(state));
+            })
+        }
+    }
+}
+
+fn table_state(schema: Arc<TableSchema>, partition_ns: Option<i64>) -> TableState {
+    let series = Arc::new(SeriesTable::new(schema.tags.len()));
+    TableState { series, schema, partition_ns, segments: Arc::default(), blocks: Vec::new() }
+}
+
+/// A store on its way from disk to memory.
+struct Opening {
+    fs: Arc<dyn FileSystem>,
+    path: std::path::PathBuf,
+    options: Options,
+    recovery: Recovery,
+}
+
+impl Opening {
+    fn core(
+        &mut self,
+        control: Control,
+        ends: Ends,
+    ) -> Result<(Core, crossbeam::channel::Receiver<crate::maintain::background::Work>)> {
+        let names: Vec<String> = self.names(&self.path)?;
+        let durable = (ends.manifest_number, ends.manifest_end);
+        let (manifest, manifest_cut) = Manifest::open(self.fs.clone(), &self.path, &names, durable)?;
+        let catalog = manifest.catalog().clone();
+        let cache = Arc::new(MetadataCache::new(self.options.metadata_cache_bytes_max));
+        let mut tables = self.tables(&catalog, &cache)?;
+        let (series_log, series_cut) = self.series(&catalog, &tables, ends.series_end)?;
+        self.remove_orphans(&catalog)?;
+        let was_poisoned = names.iter().any(|name| name == POISON_FILE);
+        let (blocks, nothing, marks) = self.blocks(&catalog, &tables, was_poisoned)?;
+        let live_dir = self.path.join(LIVE_DIR);
+        let pool = BlockPool::new(
+            self.fs.clone(),
+            live_dir,
+            self.options.clone(),
+            marks.next_block,
+            marks.generation.max(catalog.last_generation),
+        );
+        self.recovery = Recovery {
+            segments: catalog.segments.len(),
+            series: tables.values().map(|table| u64::from(table.series.count())).sum(),
+            bytes_cut: manifest_cut + series_cut,
+            was_poisoned,
+            ..Recovery::default()
+        };
+        let mut clock = catalog.clock.max(ends.clock);
+        for found in blocks {
+            clock = clock.max(self.join(found, &catalog, &mut tables, &pool)?);
+        }
+        if was_poisoned {
+            // What was left out is left out for good, and every block that stays was synced by its recovery.
+            self.fs.remove(&self.path.join(POISON_FILE))?;
+            self.fs.sync_dir(&self.path)?;
+        }
+        nothing.into_iter().try_for_each(|released| pool.adopt_released(released))?;
+        let (work, to_do) = unbounded();
+        let view = View { tables: tables.into_iter().map(|(id, table)| (id, Arc::new(table))).collect() };
+        let core = Core {
+            fs: self.fs.clone(),
+            path: self.path.clone(),
+            options: self.options.clone(),
+            pool,
+            segment_ids: AtomicU64::new(catalog.next_segment),
+            manifest: Mutex::new(manifest),
+            series_log,
+            control,
+            view: ViewCell::new(view),
+            gate: Gate::default(),
+            clock: Arc::new(HybridClock::after(clock)),
+            cache,
+            counters: Counters::default(),
+            sealing: Mutex::default(),
+            sealed: Condvar::new(),
+            work,
+        };
+        Ok((core, to_do))
+    }
+
+    fn names(&self, dir: &Path) -> Result<Vec<String>> {
+        let entries = self.fs.read_dir(dir)?;
+        let missing = || Error::corrupted(dir, 0, "the directory is gone");
+        Ok(entries.ok_or_else(missing)?.into_iter().filter(|entry| entry.is_file).map(|entry| entry.name).collect())
+    }
+
+    fn tables(&self, catalog: &Catalog, cache: &Arc<MetadataCache>) -> Result<BTreeMap<TableId, TableState>> {
+        let state =
+            |entry: &crate::storage::manifest::TableEntry| table_state(entry.schema.clone(), entry.partition_ns);
+        let mut tables: BTreeMap<_, _> = catalog.tables.iter().map(|(id, entry)| (*id, state(entry))).collect();
+        let dir = segments_dir(&self.path);
+        for meta in catalog.segments.values() {
+            let unknown = || Error::corrupted(&parquet_path(&dir, meta.id), 0, format!("no table {}", meta.table));
+            let table = tables.get_mut(&meta.table).ok_or_else(unknown)?;
+            let segment = Segment::new(meta.clone(), self.fs.clone(), &dir, cache.clone());
+            Arc::make_mut(&mut table.segments).push(Arc::new(segment));
+        }
+        Ok(tables)
+    }
+
+    /// Replays the series log into the tables, and checks that no series is missing that the manifest counts.
+    fn series(
+        &self,
+        catalog: &Catalog,
+        tables: &BTreeMap<TableId, TableState>,
+        durable_end: u64,
+    ) -> Result<(SeriesLog, u64)> {
+        let path = self.path.join(SERIES_FILE);
+        let gone = || Error::corrupted(&path, 0, "the series log is gone");
+        let file = self.fs.open(&path)?.ok_or_else(gone)?;
+        let (log, payloads, cut) = SeriesLog::open(file, durable_end)?;
+        for (index, payload) in payloads.iter().enumerate() {
+            let damaged = |what: &str| SeriesLog::damaged(&path, format!("record {}: {what}", index + 1));
+            let mut record = Record::decode(payload).ok_or_else(|| damaged("it cannot be read"))?;
+            let table = tables.get(&record.table).ok_or_else(|| damaged("it is of a table that does not exist"))?;
+            table.series.replay(&mut record).ok_or_else(|| damaged("it does not follow the one before"))?;
+        }
+        for (id, entry) in &catalog.tables {
+            let found = tables.get(id).map_or(0, |table| table.series.count());
+            if found < entry.series {
+                let reason = format!("it has {found} series of {:?}, the manifest {}", entry.schema.name, entry.series);
+                return Err(SeriesLog::damaged(&path, reason));
+            }
+        }
+        Ok((log, cut))
+    }
+
+    /// Removes what a seal wrote and did not commit.
+    fn remove_orphans(&self, catalog: &Catalog) -> Result<()> {
+        let dir = segments_dir(&self.path);
+        let wanted = |name: &str| {
+            let id = name.split('.').next().and_then(|id| id.parse().ok());
+            id.is_some_and(|id| catalog.segments.contains_key(&id))
+                && (name.ends_with(".parquet") || name.ends_with(".series"))
+        };
+        for name in self.names(&dir)?.iter().filter(|name| !wanted(name)) {
+            self.fs.remove(&dir.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Looks at every live block file: those with rows, those without, and the highest numbers seen.
+    fn blocks(
+        &self,
+        catalog: &Catalog,
+        tables: &BTreeMap<TableId, TableState>,
+        was_poisoned: bool,
+    ) -> Result<(Vec<Recovered>, Vec<Released>, Marks)> {
+        let dir = self.path.join(LIVE_DIR);
+        let sealed = |block: u64, generation: u64| match catalog.seals.get(&block) {
+            Some(sealed) if sealed.generation == generation => {
+                (usize::try_from(sealed.rows).unwrap_or(usize::MAX), sealed.done)
+            }
+            _ => (0, false),
+        };
+        let table = |id: TableId| tables.get(&id).map(|table| table.schema.clone());
+        let known = Known { boot_id: self.fs.boot_id(), sealed: &sealed, table: &table };
+        let (mut blocks, mut nothing, mut marks) = (Vec::new(), Vec::new(), Marks::default());
+        let mut names = self.names(&dir)?;
+        names.sort_unstable();
+        for name in names {
+            let path = dir.join(&name);
+            let Some(id) = name.strip_suffix(".block").and_then(|id| id.parse::<u64>().ok()) else {
+                return Err(Error::corrupted(&path, 0, "this is not the name of a live block"));
+            };
+            marks.next_block = marks.next_block.max(id + 1);
+            let Some(file) = self.fs.open(&path)? else { continue };
+            match recover(file, &known, was_poisoned)? {
+                Found::Block(found) => {
+                    marks.generation = marks.generation.max(found.block.generation);
+                    blocks.push(found);
+                }
+                Found::Nothing(released, generation) => {
+                    marks.generation = marks.generation.max(generation);
+                    nothing.push(released);
+                }
+                Found::Unfinished => self.fs.remove(&path)?,
+            }
+        }
+        Ok((blocks, nothing, marks))
+    }
+
+    /// Puts a block with rows where it belongs, and gives the latest clock reading in it.
+    fn join(
+        &mut self,
+        found: Recovered,
+        catalog: &Catalog,
+        tables: &mut BTreeMap<TableId, TableState>,
+        pool: &BlockPool,
+    ) -> Result<u64> {
+        let Recovered { block, sound, rows_cut } = found;
+        let rows = block.rows();
+        let sealed = catalog.seals.get(&block.id).filter(|sealed| sealed.generation == block.generation);
+        let sealed_rows = sealed.map_or(0, |sealed| usize::try_from(sealed.rows).unwrap_or(usize::MAX).min(rows));
+        let Some(table) = tables.get_mut(&block.schema.id) else {
+            return Err(Error::corrupted(block.file.path(), 0, "a block of no table"));
+        };
+        let highest = block.series(sealed_rows..rows).iter().max().copied();
+        if highest.is_some_and(|highest| highest >= table.series.count()) {
+            let reason =
+                format!("series {highest:?} of {:?}, and the log has {}", table.schema.name, table.series.count());
+            return Err(Error::corrupted(block.file.path(), block.layout.series as u64, reason));
+        }
+        let clock = block.clocks(sealed_rows..rows).and_then(|clocks| clocks.iter().max().copied());
+        self.recovery.rows_cut += rows_cut;
+        self.recovery.live_rows += (rows - sealed_rows) as u64;
+        self.recovery.live_blocks += 1;
+        let goes_on = sound && rows < block.layout.capacity && block.layout.fields.len() == table.schema.fields.len();
+        let stage = if goes_on { Stage::Waiting } else { Stage::Full };
+        pool.adopt(&block);
+        table.blocks.push(BlockView { block, sealed_rows, stage, since: Instant::now() });
+        Ok(clock.unwrap_or_default())
+    }
+}
+
+/// The highest numbers seen on disk.
+struct Marks {
+    next_block: u64,
+    generation: u64,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self { next_block: 1, generation: 0 }
+    }
+}

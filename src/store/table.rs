@@ -1,0 +1,104 @@
+//! A handle on one table.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::ingest::writer::BlockWriter;
+use crate::maintain::background::Work;
+use crate::model::{SeriesId, TableId, TableSchema};
+use crate::snapshot::TableState;
+use crate::snapshot::scan::Scan;
+use crate::storage::series_table::SeriesTable;
+
+use super::{Inner, Writer};
+
+/// A table of a store. Cheap to clone; `Send` and `Sync`.
+#[derive(Clone)]
+pub struct Table {
+    inner: Arc<Inner>,
+    id: TableId,
+    schema: Arc<TableSchema>,
+    series: Arc<SeriesTable>,
+}
+
+impl Table {
+    pub(super) fn new(inner: Arc<Inner>, table: &TableState) -> Self {
+        Self { inner, id: table.schema.id, schema: table.schema.clone(), series: table.series.clone() }
+    }
+
+    /// The table's name.
+    pub fn name(&self) -> &str {
+        self.schema.name()
+    }
+
+    /// Its columns and policies now; fields may have been added since this handle was made.
+    pub fn schema(&self) -> Arc<TableSchema> {
+        let view = self.inner.core.view.load();
+        view.tables.get(&self.id).map_or_else(|| self.schema.clone(), |table| table.schema.clone())
+    }
+
+    /// A writer, for one thread. Open as many as there are threads that append; each fills live blocks of its own.
+    ///
+    /// # Errors
+    /// [`Overloaded`](crate::Error::Overloaded) if there is no room for its first block, what the file system says, and
+    /// [`Closed`](crate::Error::Closed).
+    pub fn writer(&self) -> Result<Writer> {
+        let core = &self.inner.core;
+        let writer = BlockWriter::new(core.clone(), self.schema(), core.clock.clone(), &core.options)?;
+        // The keeper ends only at close.
+        let _ = core.work.send(Work::WriterOpened);
+        Ok(Writer::new(self.inner.clone(), self.series.clone(), writer))
+    }
+
+    /// All rows of this moment, batch by batch, without SQL.
+    ///
+    /// # Errors
+    /// [`Closed`](crate::Error::Closed); the iterator's items say what a segment's file does.
+    ///
+    /// ```
+    /// # use denyut::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let city = Store::open(dir.path().join("kota"))?;
+    /// let water = city.table(Schema::new("water").tag("gate").f64("level_cm", "cm"))?;
+    /// water.writer()?.append(row! { gate: "Sei Wie", level_cm: 142.0 })?;
+    /// let rows: usize = water.scan()?.map(|batch| batch.map(|batch| batch.num_rows())).sum::<Result<_, _>>()?;
+    /// assert_eq!(rows, 1);
+    /// # Ok::<(), denyut::Error>(())
+    /// ```
+    pub fn scan(&self) -> Result<Scan> {
+        self.inner.core.check_open()?;
+        let unknown = || Error::UnknownTable { table: self.name().into() };
+        self.inner.core.snapshot().table(self.name()).cloned().map(Scan::new).ok_or_else(unknown)
+    }
+
+    /// The series of these tag values, in the order the tags were declared; it becomes one if it is not yet.
+    ///
+    /// # Errors
+    /// [`WrongArity`](crate::Error::WrongArity), [`MissingTag`](crate::Error::MissingTag) for an empty value, and
+    /// [`LimitExceeded`](crate::Error::LimitExceeded) for a long value or one series too many.
+    ///
+    /// # Cost
+    /// A hash lookup under a shared lock; a new series writes to the series log.
+    ///
+    /// ```
+    /// # use denyut::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let city = Store::open(dir.path().join("kota"))?;
+    /// let water = city.table(Schema::new("water").tag("gate").tag("agency").f64("level_cm", "cm"))?;
+    /// let gate = water.series(["Sei Wie", "PUPR"])?;
+    /// assert_eq!(gate, water.series(["Sei Wie", "PUPR"])?);
+    /// water.writer()?.append_to(gate, now(), &[142.5.into()])?;
+    /// # Ok::<(), denyut::Error>(())
+    /// ```
+    pub fn series<'a>(&self, tags: impl AsRef<[&'a str]>) -> Result<SeriesId> {
+        let core = &self.inner.core;
+        core.gate.check()?;
+        self.series.resolve(&self.schema, &core.series_log, &core.options, tags.as_ref()).map(SeriesId)
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").field("name", &self.name()).finish_non_exhaustive()
+    }
+}

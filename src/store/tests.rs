@@ -1,0 +1,79 @@
+//! Scenarios over a whole store, on the simulator and on the real file system.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod power_loss;
+mod scenarios;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
+
+use crate::fs::sim::SimFs;
+use crate::prelude::*;
+use crate::{Result, Table};
+
+/// Opens a store on the simulator, with small blocks and no threads.
+fn open_sim(fs: &Arc<SimFs>) -> Result<Store> {
+    let options = Store::options().block_bytes_min(64 << 10).block_bytes_max(64 << 10).live_bytes_max(1 << 20);
+    Store::open_on(fs.clone(), options.without_background(), Path::new("/store"))
+}
+
+/// A table of one tag and a number that says which row it is.
+fn numbered() -> Schema {
+    Schema::new("numbered").tag("writer").i64("number", "").f64("half", "").utf8("text", "")
+}
+
+/// Rows of `numbered` by (writer, number), and how often each is there. Checks that the other columns agree.
+fn rows_of(table: &Table) -> BTreeMap<(String, i64), usize> {
+    let mut found = BTreeMap::new();
+    for batch in table.scan().unwrap() {
+        let batch = batch.unwrap();
+        let times = batch.column_by_name("time").unwrap().as_primitive::<TimestampNanosecondType>().clone();
+        let writers = batch.column_by_name("writer").unwrap().as_string_view().clone();
+        let numbers = batch.column_by_name("number").unwrap().as_primitive::<Int64Type>().clone();
+        let halves = batch.column_by_name("half").unwrap().as_primitive::<Float64Type>().clone();
+        let texts = batch.column_by_name("text").unwrap().as_string_view().clone();
+        for row in 0..batch.num_rows() {
+            let number = numbers.value(row);
+            assert_eq!(times.value(row), time_of(number).as_nanos(), "time of {number}");
+            assert_eq!(text_of(number).as_deref(), texts.is_valid(row).then(|| texts.value(row)), "text of {number}");
+            assert_eq!(half_of(number), halves.is_valid(row).then(|| halves.value(row)), "half of {number}");
+            *found.entry((writers.value(row).to_string(), number)).or_default() += 1;
+        }
+    }
+    found
+}
+
+/// Times go forward, with every seventh row late by an hour and spread over partitions.
+fn time_of(number: i64) -> Time {
+    let late = if number % 7 == 0 { 3_600_000_000_000 } else { 0 };
+    Time::from_nanos(1_700_000_000_000_000_000 + number * 60_000_000_000 - late)
+}
+
+fn half_of(number: i64) -> Option<f64> {
+    (number % 5 != 0).then_some(number as f64 / 2.0)
+}
+
+fn text_of(number: i64) -> Option<String> {
+    match number % 4 {
+        0 => None,
+        1 => Some(format!("t{number}")),
+        _ => Some(format!("a text too long for a view, number {number}")),
+    }
+}
+
+/// Appends rows `numbers` of `writer`, one by one.
+fn append(writer: &mut Writer, name: &str, numbers: std::ops::Range<i64>) -> Result<()> {
+    for number in numbers {
+        let text = text_of(number);
+        let appended = writer.append_at(
+            time_of(number),
+            row! { writer: name, number: number, half: half_of(number), text: text.as_deref() },
+        )?;
+        assert_eq!(appended.accepted(), 1);
+    }
+    Ok(())
+}
