@@ -46,7 +46,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// The store has no table of that name.
-    #[error("unknown table {table:?}; create it with Store::table(Schema::new(..))")]
+    #[error("unknown table {table:?}; Store::tables and the table system.tables list those there are")]
     UnknownTable {
         /// The name asked for.
         table: String,

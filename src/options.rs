@@ -143,7 +143,8 @@ impl Options {
         block_bytes_max: u64,
         /// Age at which a block that is not full is sealed all the same. Default 10 min.
         seal_after: Duration,
-        /// Threads that seal. Default half the cores, rounded up.
+        /// Threads that seal. Default half the cores, rounded up. With 0 rows are sealed only by
+        /// [`Store::seal`](crate::Store::seal).
         seal_threads: usize,
         /// Segments one seal makes at most; rows of further partitions wait in one overlap segment. Default 16.
         seal_partitions_max: usize,

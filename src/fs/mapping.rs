@@ -11,7 +11,7 @@
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64};
 
 /// What keeps the memory alive.
 pub(crate) enum Backing {
@@ -92,6 +92,14 @@ impl Mapping {
         // SAFETY: in bounds and aligned (checked above; the start is 16-aligned), alive as long as `self`, and only ever
         // accessed as an atomic.
         unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(offset).cast()) }
+    }
+
+    /// The byte at `offset`, which is in bounds.
+    #[inline]
+    pub(crate) fn byte(&self, offset: usize) -> &AtomicU8 {
+        self.check(offset, 1, 1);
+        // SAFETY: as for `word`.
+        unsafe { AtomicU8::from_ptr(self.start.as_ptr().add(offset)) }
     }
 
     /// Copies bytes in. The caller owns the range: nobody else writes it, and nobody trusts it until it is published.

@@ -78,7 +78,7 @@ struct CommitState {
 pub(crate) enum Refusal {
     /// No row left, or the writer is called aside.
     Full,
-    /// No heap left for this row's strings; so many bytes were wanted.
+    /// No heap left for this row's strings; so many bytes they all are.
     HeapFull(usize),
     /// The value of this field has another type.
     Type(usize),
@@ -274,6 +274,26 @@ pub(crate) struct Run<'a> {
     pub(crate) columns: &'a [(Source<'a>, Option<&'a arrow::buffer::NullBuffer>)],
 }
 
+impl Run<'_> {
+    /// Bytes of all strings of a row.
+    fn text_bytes(&self, row: usize) -> usize {
+        let bytes = |source: &Source<'_>| match source {
+            Source::Utf8(strings) => strings.value(row).len(),
+            _ => 0,
+        };
+        self.columns.iter().map(|(source, _)| bytes(source)).sum()
+    }
+}
+
+/// Bytes of all strings of a row.
+fn text_bytes(values: &[Value<'_>]) -> usize {
+    let bytes = |value: &Value<'_>| match value {
+        Value::Utf8(text) => text.len(),
+        _ => 0,
+    };
+    values.iter().map(bytes).sum()
+}
+
 impl Cursor {
     /// The place after the published rows. The caller sees to it that it is the block's only cursor.
     pub(crate) fn new(block: Arc<LiveBlock>, value_bytes_max: usize) -> Self {
@@ -330,7 +350,7 @@ impl Cursor {
                     }
                     (Value::Utf8(value), FieldType::Utf8) => match self.block.store_string(&mut heap, value) {
                         Some(view) => column.values.cast::<u128>().add(row).write(view),
-                        None => return Err(self.refuse(Refusal::HeapFull(value.len()))),
+                        None => return Err(self.refuse(Refusal::HeapFull(text_bytes(values)))),
                     },
                     (Value::Null, _) if column.absent.is_null() => return Err(self.refuse(Refusal::Null(index))),
                     (Value::Null, field_type) => {
@@ -370,7 +390,7 @@ impl Cursor {
                     if arrow::array::Array::is_null(strings, from + row) { "" } else { strings.value(from + row) };
                 let Some(view) = self.block.store_string(&mut heap, value) else {
                     if row == 0 {
-                        return Err(Refusal::HeapFull(value.len()));
+                        return Err(Refusal::HeapFull(run.text_bytes(from)));
                     }
                     rows = row;
                     break;
@@ -443,7 +463,7 @@ impl Cursor {
     /// row's publication, and is never unset.
     #[inline]
     fn flag_null(&self, field: usize) {
-        self.block.mapping.write(self.block.layout.null_flags + field, &[1]);
+        self.block.mapping.byte(self.block.layout.null_flags + field).store(1, Ordering::Relaxed);
     }
 
     /// Takes back the presence bytes of the row that is refused: the next one relies on their being zero.

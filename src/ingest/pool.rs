@@ -295,7 +295,7 @@ impl BlockPool {
         Ok(Arc::new(LiveBlock::new((id, generation), schema.clone(), file, mapping, layout, FIRST_COMMIT)))
     }
 
-    /// Gives a file that nobody looks at its next generation and puts it into the free queue. An error is a failed sync.
+    /// Gives a file that nobody looks at its next generation and puts it into the free queue.
     pub(crate) fn recycle(&self, released: Released) -> Result<()> {
         let Released { id, file, mapping, sealed } = released;
         if !sealed {
@@ -303,9 +303,8 @@ impl BlockPool {
         }
         let bytes = mapping.len() as u64;
         if !file.try_lock(LockKind::Exclusive)? {
-            self.unlink(&file)?;
             self.forget(bytes);
-            return Ok(());
+            return self.unlink(&file);
         }
         let generation = self.next_generation();
         mapping.word(PUBLISHED).store(0, Ordering::Relaxed);

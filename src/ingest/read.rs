@@ -14,6 +14,7 @@ use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 
 use crate::error::{Error, Result};
 use crate::model::FieldType;
+use crate::sync::atomic::Ordering;
 
 use super::layout::FieldLayout;
 use super::live_block::LiveBlock;
@@ -90,9 +91,8 @@ impl LiveBlock {
 
     fn nulls(self: &Arc<Self>, field: usize, layout: &FieldLayout, rows: Range<usize>) -> Option<NullBuffer> {
         let absent = layout.absent?;
-        let mut flag = [0];
-        self.mapping.read(self.layout.null_flags + field, &mut flag);
-        if flag == [0] {
+        // Relaxed: the flag of a published row was set before its count was, and the count was loaded with acquire.
+        if self.mapping.byte(self.layout.null_flags + field).load(Ordering::Relaxed) == 0 {
             return None;
         }
         let present = pack(&self.column(absent, 1, rows), |byte| byte == 0);

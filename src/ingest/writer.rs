@@ -71,7 +71,7 @@ impl Pace {
         }
         let mut heap_bytes_min = 0;
         if let Refusal::HeapFull(bytes) = refused {
-            // Room for what a row used on average and a quarter more, and for the string that did not fit.
+            // Room for what a row used on average and a quarter more, and for the row that did not fit.
             self.heap_row_bytes = (full.heap_bytes() + bytes) / full.rows().max(1) * 5 / 4 + 1;
             heap_bytes_min = bytes;
         }
@@ -217,9 +217,6 @@ impl BlockWriter {
             }
             Refusal::Full | Refusal::HeapFull(_) => {
                 let full = self.cursor.block().clone();
-                if full.rows() == 0 && matches!(refusal, Refusal::HeapFull(_)) && full.heap_bytes() > 0 {
-                    return Err(Error::batch(&self.schema.name, "one row's strings do not fit a block"));
-                }
                 let wanted = self.pace.next(&full, refusal);
                 let block = self.home.rotate(&self.schema, Some(&full), wanted)?;
                 self.cursor = Cursor::new(block, self.limits.value_bytes_max);

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, select, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, select, unbounded};
+use hashbrown::HashMap;
 
 use crate::error::{Error, Result};
+use crate::ingest::live_block::Released;
 use crate::model::now;
 use crate::options::Durability;
 use crate::snapshot::view::Stage;
@@ -36,7 +38,7 @@ const SYNC_INTERVAL_MIN: Duration = Duration::from_millis(10);
 pub(crate) struct Background {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Dropped to tell all threads to end.
-    stop: Mutex<Option<crossbeam::channel::Sender<()>>>,
+    stop: Mutex<Option<Sender<()>>>,
 }
 
 impl Background {
@@ -48,7 +50,7 @@ impl Background {
             return Ok(background);
         }
         let (seals, to_seal) = unbounded();
-        for number in 0..core.options.seal_threads.max(1) {
+        for number in 0..core.options.seal_threads {
             let (core, to_seal, stopped) = (Arc::downgrade(core), to_seal.clone(), stopped.clone());
             background.spawn(format!("denyut-seal-{number}"), move || seal_loop(&core, &to_seal, &stopped))?;
         }
@@ -113,7 +115,7 @@ fn seal_loop(core: &Weak<Core>, blocks: &Receiver<u64>, stopped: &Receiver<()>) 
     }
 }
 
-fn recycle_loop(core: &Weak<Core>, released: &Receiver<crate::ingest::live_block::Released>, stopped: &Receiver<()>) {
+fn recycle_loop(core: &Weak<Core>, released: &Receiver<Released>, stopped: &Receiver<()>) {
     loop {
         let block = select! {
             recv(stopped) -> _ => return,
@@ -137,13 +139,12 @@ fn sync_loop(core: &Weak<Core>, interval: Duration, stopped: &Receiver<()>) {
     }
 }
 
-fn keep_loop(
-    core: &Weak<Core>,
-    work: &Receiver<Work>,
-    seals: &crossbeam::channel::Sender<u64>,
-    stopped: &Receiver<()>,
-) {
+/// Blocks that were queued for their age, each with the time it was last sealed at.
+type Asked = HashMap<u64, Instant>;
+
+fn keep_loop(core: &Weak<Core>, work: &Receiver<Work>, seals: &Sender<u64>, stopped: &Receiver<()>) {
     let mut wake = Instant::now() + TICK;
+    let mut asked = Asked::new();
     loop {
         select! {
             recv(stopped) -> _ => return,
@@ -159,13 +160,13 @@ fn keep_loop(
             recv(crossbeam::channel::at(wake)) -> _ => {}
         }
         let Some(core) = core.upgrade() else { return };
-        wake = core.keep_house(seals);
+        wake = core.keep_house(seals, &mut asked);
     }
 }
 
 impl Core {
     /// Makes ingest-time marks and has old blocks sealed. Returns when to come again.
-    fn keep_house(&self, seals: &crossbeam::channel::Sender<u64>) -> Instant {
+    fn keep_house(&self, seals: &Sender<u64>, asked: &mut Asked) -> Instant {
         let unix_s = u32::try_from(now().as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
         let view = self.view.load();
         let age = |since: Instant| since.elapsed();
@@ -173,8 +174,13 @@ impl Core {
         for view in view.blocks() {
             view.block.mark(unix_s);
             let unsealed = view.block.rows() > view.sealed_rows;
-            if unsealed && age(view.since) >= self.options.seal_after && view.stage != Stage::Full {
-                let _ = seals.send(view.block.id);
+            let of_age = age(view.since) >= self.options.seal_after && view.stage != Stage::Full;
+            if unsealed && of_age && self.options.seal_threads > 0 {
+                // Once for each seal: a full disk must not let the queue grow.
+                if asked.insert(view.block.id, view.since) != Some(view.since) {
+                    // The sealers end only when the keeper does.
+                    let _ = seals.send(view.block.id);
+                }
             } else if unsealed {
                 next = next.min(view.since + self.options.seal_after);
             }
@@ -182,16 +188,15 @@ impl Core {
                 next = next.min(Instant::now() + TICK);
             }
         }
+        asked.retain(|id, _| view.blocks().any(|view| view.block.id == *id));
         next.max(Instant::now() + TICK)
     }
 
     /// Takes a block nobody looks at any more. A failed sync poisons the store; anything else costs the file only.
-    pub(crate) fn recycle(&self, block: crate::ingest::live_block::Released) {
-        match self.pool.recycle(block) {
+    pub(crate) fn recycle(&self, block: Released) {
+        match self.pool.recycle(block).map_err(|error| self.poison_if_sync(error)) {
             Ok(()) => self.counters.blocks_recycled.add(1),
-            Err(error) => {
-                self.poison(error);
-            }
+            Err(error) => tracing::warn!(%error, "a live block was not recycled"),
         }
     }
 }

@@ -109,7 +109,7 @@ impl Core {
     }
 
     /// A sync that failed while a block was being made is as bad as any other.
-    fn poison_if_sync(&self, error: Error) -> Error {
+    pub(crate) fn poison_if_sync(&self, error: Error) -> Error {
         match error {
             Error::Io { operation: "syncing" | "syncing directory", .. } => self.poison(error),
             other => other,

@@ -26,10 +26,18 @@ pub(crate) fn start(time: i64, width_ns: i64) -> i64 {
 
 /// Splits sorted rows by partition, keeping their order: at most `parts_max` lists, the last of which then has the rows of
 /// all partitions that are not among the largest.
-pub(crate) fn split(order: &[u32], times: &[i64], width_ns: i64, parts_max: usize) -> Vec<(Partition, Vec<u32>)> {
+pub(crate) fn split(order: Vec<u32>, times: &[i64], width_ns: i64, parts_max: usize) -> Vec<(Partition, Vec<u32>)> {
     let time = |row: u32| times.get(row as usize).copied().unwrap_or_default();
+    let bounds = times.iter().min().zip(times.iter().max());
+    let bounds = bounds.map(|(min, max)| (start(*min, width_ns), start(*max, width_ns)));
+    if let Some((start_ns, last_ns)) = bounds
+        && start_ns == last_ns
+    {
+        // What happens nearly always: rows come as they are measured.
+        return vec![(Partition { start_ns, width_ns }, order)];
+    }
     let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
-    for &row in order {
+    for &row in &order {
         *counts.entry(start(time(row), width_ns)).or_default() += 1;
     }
     let mut largest: Vec<(i64, usize)> = counts.into_iter().collect();
@@ -41,7 +49,7 @@ pub(crate) fn split(order: &[u32], times: &[i64], width_ns: i64, parts_max: usiz
     let mut parts: Vec<(Partition, Vec<u32>)> =
         largest.iter().map(|&(start_ns, rows)| (Partition { start_ns, width_ns }, Vec::with_capacity(rows))).collect();
     let mut overlap = Vec::new();
-    for &row in order {
+    for row in order {
         let place = places.get(&start(time(row), width_ns));
         match place.and_then(|place| parts.get_mut(*place)) {
             Some((_, rows)) => rows.push(row),

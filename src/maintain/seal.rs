@@ -145,7 +145,7 @@ impl Core {
         let order = sort::order(&series, &times, &view.ranks());
         let source = Source { columns: columns(block, schema, rows)?, series: &series, view: &view, schema };
         let mut metas = Vec::new();
-        for (partition, order) in partition::split(&order, &times, width_ns, self.options.seal_partitions_max) {
+        for (partition, order) in partition::split(order, &times, width_ns, self.options.seal_partitions_max) {
             let sorted = |column: &[u32]| order.iter().filter_map(|row| column.get(*row as usize)).copied().collect();
             let sorted_series: Vec<u32> = sorted(&series);
             let sorted_times: Vec<i64> = order.iter().filter_map(|row| times.get(*row as usize)).copied().collect();

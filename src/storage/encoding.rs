@@ -28,7 +28,8 @@ pub(crate) fn properties(schema: &TableSchema, sample: &[ArrayRef]) -> WriterPro
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_write_batch_size(PAGE_ROWS)
-        // Only time is looked up by page; a float's min and max say nothing of NaN, and a chunk's are enough for the rest.
+        // Only time is looked up by page; for the rest a chunk's are enough, and a float's, which say nothing of NaN, are
+        // none at all.
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_column_statistics_enabled(time.clone(), EnabledStatistics::Page)
         .set_column_dictionary_enabled(time.clone(), false)
@@ -44,13 +45,16 @@ pub(crate) fn properties(schema: &TableSchema, sample: &[ArrayRef]) -> WriterPro
 }
 
 fn choose(
-    properties: WriterPropertiesBuilder,
+    mut properties: WriterPropertiesBuilder,
     path: ColumnPath,
     column: &ArrayRef,
     is_clock: bool,
 ) -> WriterPropertiesBuilder {
     let plain = match column.data_type() {
-        DataType::Float64 => Encoding::BYTE_STREAM_SPLIT,
+        DataType::Float64 => {
+            properties = properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
+            Encoding::BYTE_STREAM_SPLIT
+        }
         DataType::Int64 | DataType::UInt64 => Encoding::DELTA_BINARY_PACKED,
         DataType::Boolean => return properties.set_column_dictionary_enabled(path, false),
         // Strings and decimals are mostly of few values, and the writer falls back by itself when they are not.

@@ -32,7 +32,10 @@ impl Inner {
         }
         self.stop_threads()?;
         core.sync(None)?;
-        core.control.sync().map_err(|error| core.poison(error))
+        core.control.sync().map_err(|error| core.poison(error))?;
+        // Last: now another process may write. What this one still reads it keeps from being recycled by its locks.
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        Ok(())
     }
 
     fn stop_threads(&self) -> Result<()> {

@@ -13,7 +13,7 @@ mod writer;
 mod tests;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
 use crate::fs::File;
@@ -52,8 +52,8 @@ pub(crate) struct Inner {
     pub(crate) core: Arc<Core>,
     background: Background,
     recovery: Recovery,
-    /// Held for as long as the store is open.
-    _lock: Arc<dyn File>,
+    /// Held for as long as the store is open: until it is closed, or else until the last handle is dropped.
+    lock: Mutex<Option<Arc<dyn File>>>,
     #[cfg(feature = "sql")]
     engine: crate::query::Engine,
 }

@@ -74,7 +74,7 @@ impl Store {
                 core,
                 background,
                 recovery,
-                _lock: lock,
+                lock: Mutex::new(Some(lock)),
                 #[cfg(feature = "sql")]
                 engine,
             }),
