@@ -1,0 +1,276 @@
+//! Appends, beside the ceiling that the machine sets: a loop that stores the same columns into a mapped file that was
+//! written before.
+//!
+//! ```sh
+//! cargo bench --bench ingest
+//! cargo bench --bench ingest -- --save-baseline main    # then, after a change:
+//! cargo bench --bench ingest -- --baseline main
+//! ```
+//!
+//! Times are passed in unless the name says `now`. Blocks are recycled: every block was filled, sealed and emptied before
+//! it is timed, and sealing waits until the clock is stopped.
+#![allow(unsafe_code, clippy::indexing_slicing, reason = "a bench: what is wrong may stop it")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use denyut::arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray};
+use denyut::prelude::*;
+
+const BLOCK_BYTES: u64 = 16 << 20;
+const LIVE_BYTES: u64 = 512 << 20;
+/// Of the budget, what is filled between two drains.
+const FILL_BYTES: u64 = LIVE_BYTES / 4;
+
+/// A store whose rows are sealed only when the clock is stopped.
+struct Bench {
+    store: Store,
+    table: denyut::Table,
+    row_bytes: u64,
+    unsealed_bytes: u64,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(fields: usize) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let options = Store::options()
+            .seal_threads(0)
+            .block_bytes_min(BLOCK_BYTES)
+            .block_bytes_max(BLOCK_BYTES)
+            .live_bytes_max(LIVE_BYTES)
+            .seal_after(Duration::from_secs(86_400));
+        let store = options.open(dir.path().join("store")).expect("a store");
+        let schema = (0..fields).fold(Schema::new("t").tag("host"), |schema, n| {
+            let name = format!("f{n}");
+            schema.f64(&name, "").required(&name)
+        });
+        let table = store.table(schema).expect("a table");
+        let mut bench = Self { store, table, row_bytes: 12 + 8 * fields as u64, unsealed_bytes: 0, _dir: dir };
+        bench.warm();
+        bench
+    }
+
+    /// Fills and empties all blocks that will be used, so that their memory is there.
+    fn warm(&mut self) {
+        let series = self.table.series(["warm"]).expect("a series");
+        let fields = self.table.schema().fields().len();
+        let values = vec![Value::F64(0.5); fields];
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                let mut writer = self.table.writer().expect("a writer");
+                for row in 0..(FILL_BYTES + BLOCK_BYTES) / 2 / self.row_bytes {
+                    writer.append_to(series, Time::from_nanos(row as i64), &values).expect("an append");
+                }
+                writer
+            })
+            .collect();
+        drop(writers);
+        self.drain();
+    }
+
+    /// Seals everything and waits until the blocks are free again.
+    fn drain(&mut self) {
+        self.store.seal().expect("a seal");
+        let recycled = || {
+            let counters: std::collections::HashMap<_, _> = self.store.counters().into_iter().collect();
+            counters["live_block_bytes"] - counters["free_block_bytes"] <= 4 * BLOCK_BYTES
+        };
+        while !recycled() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.unsealed_bytes = 0;
+    }
+
+    /// Times `rows` rows in pieces, draining between them with the clock stopped.
+    fn time(&mut self, rows: u64, mut run: impl FnMut(u64)) -> Duration {
+        let mut spent = Duration::ZERO;
+        let mut left = rows;
+        while left > 0 {
+            let piece = left.min((FILL_BYTES - self.unsealed_bytes) / self.row_bytes).max(1);
+            let began = Instant::now();
+            run(piece);
+            spent += began.elapsed();
+            left -= piece;
+            self.unsealed_bytes += piece * self.row_bytes;
+            if self.unsealed_bytes + self.row_bytes >= FILL_BYTES {
+                self.drain();
+            }
+        }
+        spent
+    }
+}
+
+/// Series in random order, without a generator in the timed loop.
+fn shuffled(series: &[SeriesId]) -> Vec<SeriesId> {
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    (0..1 << 16).map(|_| series[(next() % series.len() as u64) as usize]).collect()
+}
+
+fn ceiling(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let file = tempfile::tempfile().expect("a temporary file");
+    file.set_len(BLOCK_BYTES).expect("space");
+    let map = memmap2::MmapOptions::new().map_raw(&file).expect("a mapping");
+    let rows = BLOCK_BYTES / 20 / 64 * 64;
+    let start = map.as_mut_ptr();
+    // SAFETY: three columns of `rows` elements side by side in the mapping, each aligned to 64 bytes.
+    let (times, series, values): (*mut i64, *mut u32, *mut f64) = unsafe {
+        let (series, values) = (start.add(rows as usize * 8), start.add(rows as usize * 12));
+        (start.cast(), series.cast(), values.cast())
+    };
+    let published = AtomicU64::new(0);
+    let fill = |rows: u64| {
+        for row in 0..rows as usize {
+            // SAFETY: as above.
+            unsafe {
+                times.add(row).write(row as i64);
+                series.add(row).write(7);
+                values.add(row).write(black_box(row as f64));
+            }
+            published.store(row as u64 + 1, Ordering::Release);
+        }
+    };
+    fill(rows);
+    group.bench_function("ceiling, mapped stores of 20 bytes", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let began = Instant::now();
+            let mut left = iterations;
+            while left > 0 {
+                let piece = left.min(rows);
+                fill(piece);
+                left -= piece;
+            }
+            began.elapsed()
+        });
+    });
+}
+
+fn handle_rows(group: &mut BenchmarkGroup<'_, WallTime>, fields: usize, series: usize) {
+    let mut bench = Bench::new(fields);
+    let all: Vec<SeriesId> =
+        (0..series).map(|n| bench.table.series([format!("host_{n}").as_str()]).expect("a series")).collect();
+    let order = shuffled(&all);
+    let mut writer = bench.table.writer().expect("a writer");
+    let mut row = 0_usize;
+    group.bench_function(format!("handle row, {fields} fields, {series} series"), |bencher| {
+        bencher.iter_custom(|iterations| {
+            bench.time(iterations, |rows| {
+                for _ in 0..rows {
+                    let values = [Value::F64(black_box(row as f64)); 10];
+                    let time = Time::from_nanos(row as i64);
+                    writer.append_to(order[row & 0xFFFF], time, &values[..fields]).expect("an append");
+                    row += 1;
+                }
+            })
+        });
+    });
+}
+
+fn two_writers(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let mut bench = Bench::new(1);
+    let series = bench.table.series(["a"]).expect("a series");
+    let mut writers = [bench.table.writer().expect("a writer"), bench.table.writer().expect("a writer")];
+    group.bench_function("handle row, 1 fields, 1 series, two writers", |bencher| {
+        bencher.iter_custom(|iterations| {
+            bench.time(iterations, |rows| {
+                std::thread::scope(|scope| {
+                    for writer in &mut writers {
+                        scope.spawn(move || {
+                            for row in 0..rows / 2 {
+                                let values = [Value::F64(black_box(row as f64))];
+                                writer.append_to(series, Time::from_nanos(row as i64), &values).expect("an append");
+                            }
+                        });
+                    }
+                });
+            })
+        });
+    });
+}
+
+fn named_rows(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let mut bench = Bench::new(1);
+    let mut writer = bench.table.writer().expect("a writer");
+    let mut row = 0;
+    group.bench_function("named row, 1 field", |bencher| {
+        bencher.iter_custom(|iterations| {
+            bench.time(iterations, |rows| {
+                for _ in 0..rows {
+                    let value = black_box(row as f64);
+                    writer.append_at(Time::from_nanos(row), row! { host: "host_1", f0: value }).expect("an append");
+                    row += 1;
+                }
+            })
+        });
+    });
+    group.bench_function("named row, 1 field, stamped now", |bencher| {
+        bencher.iter_custom(|iterations| {
+            bench.time(iterations, |rows| {
+                for _ in 0..rows {
+                    writer.append(row! { host: "host_1", f0: black_box(0.5) }).expect("an append");
+                }
+            })
+        });
+    });
+    let series = bench.table.series(["host_1"]).expect("a series");
+    group.bench_function("handle row, 1 field, stamped now", |bencher| {
+        bencher.iter_custom(|iterations| {
+            bench.time(iterations, |rows| {
+                for _ in 0..rows {
+                    writer.append_to(series, now(), &[black_box(0.5).into()]).expect("an append");
+                }
+            })
+        });
+    });
+}
+
+fn batches(group: &mut BenchmarkGroup<'_, WallTime>) {
+    const ROWS: u64 = 8_192;
+    let mut bench = Bench::new(10);
+    let series = bench.table.series(["host_1"]).expect("a series");
+    let mut writer = bench.table.writer().expect("a writer");
+    let column = Arc::new(Float64Array::from_iter_values((0..ROWS).map(|row| row as f64))) as ArrayRef;
+    let time = Arc::new(TimestampNanosecondArray::from_iter_values(0..ROWS as i64)) as ArrayRef;
+    let columns = std::iter::once(("time".to_string(), time))
+        .chain((0..10).map(|n| (format!("f{n}"), column.clone())));
+    let batch = RecordBatch::try_from_iter(columns).expect("a batch");
+    group.bench_function("batch of 8192 for one series, 10 fields", |bencher| {
+        bencher.iter_custom(|iterations| {
+            bench.time(iterations, |rows| {
+                let mut left = rows;
+                while left > 0 {
+                    let piece = left.min(ROWS);
+                    writer.append_batch_to(series, &batch.slice(0, piece as usize)).expect("an append");
+                    left -= piece;
+                }
+            })
+        });
+    });
+}
+
+fn ingest(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("ingest");
+    group.throughput(Throughput::Elements(1));
+    group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    ceiling(&mut group);
+    handle_rows(&mut group, 1, 1);
+    handle_rows(&mut group, 1, 10_000);
+    handle_rows(&mut group, 10, 1);
+    handle_rows(&mut group, 10, 10_000);
+    two_writers(&mut group);
+    named_rows(&mut group);
+    batches(&mut group);
+    group.finish();
+}
+
+criterion_group!(benches, ingest);
+criterion_main!(benches);
