@@ -180,11 +180,12 @@ impl Options {
         query_rows_max: usize,
         /// Bytes of SQL text. Default 256 KiB.
         query_text_bytes_max: usize,
-        /// Tokens of SQL text. Default 20,000.
+        /// Tokens of SQL text; each use of a common table expression counts as its tokens. Default 20,000.
         query_tokens_max: usize,
         /// Depth of nested parentheses, CASE and the like in SQL text. Default 64.
         query_depth_max: usize,
-        /// Operators in SQL text, those that build chains (`+`, `AND`, `UNION`, ..). Default 1,000.
+        /// Operators in SQL text, those that build chains (`+`, `AND`, `UNION`, ..); a join or a subquery counts as ten.
+        /// Default 1,000.
         query_chain_max: usize,
     }
 

@@ -62,6 +62,8 @@ pub(crate) trait FileSystem: Send + Sync + Debug {
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
     /// Removes a name. Fine if it is not there.
     fn remove(&self, path: &Path) -> Result<()>;
+    /// Removes a directory and all that is in it. Fine if it is not there. Not durable: for what nobody misses.
+    fn remove_dir(&self, path: &Path) -> Result<()>;
     /// Makes the names in `path` durable.
     fn sync_dir(&self, path: &Path) -> Result<()>;
     /// The name of the file system under `path`, if it is one that writes copies and so cannot preallocate.

@@ -84,6 +84,13 @@ impl FileSystem for RealFs {
         }
     }
 
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        match fs::remove_dir_all(path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::io("removing", path, source)),
+            _ => Ok(()),
+        }
+    }
+
     fn sync_dir(&self, path: &Path) -> Result<()> {
         fs::File::open(path)
             .and_then(|dir| dir.sync_all())

@@ -151,7 +151,7 @@ impl Layout {
         let heap_start = cursor.take(0, COLUMN_ALIGN);
         let heap = if columns.has_heap() { heap_start..file_bytes } else { heap_start..heap_start };
         let fits = capacity > 0 && heap_start <= file_bytes && u32::try_from(capacity).is_ok();
-        fits.then(|| Self {
+        fits.then_some(Self {
             file_bytes,
             capacity,
             slot_bytes: fixed.slot_bytes,

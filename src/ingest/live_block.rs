@@ -299,9 +299,11 @@ impl Cursor {
     pub(crate) fn new(block: Arc<LiveBlock>, value_bytes_max: usize) -> Self {
         let start = block.mapping.start().as_ptr();
         let layout = &block.layout;
-        // SAFETY (of every `at` below): offsets come from the layout, which fits the mapping (asserted in `new`), and the
-        // layout aligns columns to 64 bytes and the mapping to at least 16.
-        let at = |offset: usize| unsafe { start.add(offset) };
+        let at = |offset: usize| {
+            // SAFETY: offsets come from the layout, which fits the mapping (asserted in `new`), and the layout aligns
+            // columns to 64 bytes and the mapping to at least 16.
+            unsafe { start.add(offset) }
+        };
         let columns = layout.fields.iter().map(|field| Column {
             values: at(field.values),
             absent: field.absent.map_or(std::ptr::null_mut(), at),

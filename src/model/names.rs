@@ -36,6 +36,8 @@ pub(crate) fn check(what: &'static str, name: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

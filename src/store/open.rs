@@ -173,6 +173,7 @@ impl Opening {
         let mut tables = self.tables(&catalog, &cache)?;
         let (series_log, series_cut) = self.series(&catalog, &tables, ends.series_end)?;
         self.remove_orphans(&catalog)?;
+        self.remove_spilled()?;
         let was_poisoned = names.iter().any(|name| name == POISON_FILE);
         let (blocks, nothing, marks) = self.blocks(&catalog, &tables, was_poisoned)?;
         let live_dir = self.path.join(LIVE_DIR);
@@ -282,6 +283,11 @@ impl Opening {
             self.fs.remove(&dir.join(name))?;
         }
         Ok(())
+    }
+
+    /// Removes what queries of a killed process had spilled.
+    fn remove_spilled(&self) -> Result<()> {
+        self.fs.remove_dir(&self.path.join(create::SPILL_DIR))
     }
 
     /// Looks at every live block file: those with rows, those without, and the highest numbers seen.

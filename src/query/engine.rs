@@ -1,0 +1,169 @@
+//! What the store calls: text in, rows out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::execution::context::SQLOptions;
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::Statement;
+
+use super::catalog::{Moment, catalogs};
+use super::guard;
+use super::limits::Limits;
+use super::planning::elsewhere;
+use super::rows::Rows;
+use super::session::base;
+use super::threads::Threads;
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::snapshot::Snapshot;
+
+/// Where snapshots come from.
+pub(crate) trait Source: Send + Sync + 'static {
+    /// This moment of the whole store.
+    fn snapshot(&self) -> Result<Arc<Snapshot>>;
+    /// Numbers for `system.counters`.
+    fn counters(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// Plans and runs statements. Its threads start at the first one. Cheap to clone; drops anywhere.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    source: Arc<dyn Source>,
+    options: Options,
+    limits: Arc<Limits>,
+    /// What trusted sessions plan with, on their own threads.
+    full: SessionState,
+    /// What is handed out with a frame.
+    elsewhere: SessionState,
+}
+
+/// Past any deadline, and short enough to be added to a moment.
+const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
+
+impl Engine {
+    /// An engine over `source`. Queries that outgrow their memory spill to `spill_dir`, which is made by the first that
+    /// does; files that a killed process left there are the caller's to remove.
+    pub(crate) fn new(source: Arc<dyn Source>, options: Options, spill_dir: PathBuf) -> Result<Self> {
+        let limits = Arc::new(Limits {
+            timeout: options.query_timeout.min(TIMEOUT_MAX),
+            rows_max: options.query_rows_max,
+            threads: Arc::new(Threads::new(options.query_threads)),
+        });
+        let full = base(&options, limits.clone(), spill_dir)?;
+        let elsewhere = elsewhere(&full, limits.clone());
+        Ok(Self { shared: Arc::new(Shared { source, options, limits, full, elsewhere }) })
+    }
+
+    /// Plans a statement over one snapshot of the whole store: read-only, one statement, within the limits on text.
+    ///
+    /// The limits on memory, rows and time hold for whoever executes it, on any runtime or on none; time counts from
+    /// the execution's begin.
+    pub(crate) async fn sql(&self, text: &str) -> Result<DataFrame> {
+        let opening = guard::check(text, &self.shared.options)?;
+        let snapshot = self.shared.source.snapshot()?;
+        let state = at(&self.shared.elsewhere, Moment::Pinned(snapshot, self.shared.source.clone()));
+        let text = text.to_string();
+        let planned = async move { plan(state, &text, opening).await };
+        self.shared.limits.threads.run(self.shared.limits.timeout, planned).await
+    }
+
+    /// Runs a statement and waits for its rows, planning included in `query_timeout`. Blocks its thread, and may be
+    /// called on a thread of an async runtime all the same.
+    pub(crate) fn query(&self, text: &str) -> Result<Rows> {
+        let (answer, answered) = sync_channel(1);
+        let (engine, text) = (self.clone(), text.to_string());
+        let run = async move {
+            let rows = async {
+                let frame = engine.sql(&text).await?;
+                let schema = Arc::new(frame.schema().as_arrow().clone());
+                Ok(Rows::new(schema, frame.collect().await?))
+            };
+            // Nobody waits any more after a timeout.
+            let _ = answer.send(rows.await);
+        };
+        let task = self.shared.limits.threads.spawn(run)?;
+        match answered.recv_timeout(self.shared.limits.timeout) {
+            Ok(rows) => rows,
+            Err(RecvTimeoutError::Timeout) => {
+                task.abort();
+                Err(Error::QueryTimeout { query_timeout: self.shared.limits.timeout })
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Error::Background { reason: "the query's thread panicked; this is a bug".into() })
+            }
+        }
+    }
+
+    /// A session for code that is trusted: any statement the engine knows, of any complexity, and no snapshot held. Each
+    /// table that a statement names shows the moment of its own lookup, so two tables in a join may differ by what was
+    /// appended in between. Limits on memory, rows and time hold as for [`sql`](Self::sql).
+    pub(crate) fn session(&self) -> SessionContext {
+        SessionContext::new_with_state(at(&self.shared.full, Moment::Latest(self.shared.source.clone())))
+    }
+
+    #[cfg(test)]
+    pub(super) fn busy_tasks(&self) -> usize {
+        self.shared.limits.threads.busy()
+    }
+}
+
+/// `base` with the tables of a moment, for a statement that begins now.
+fn at(base: &SessionState, moment: Moment) -> SessionState {
+    let mut state = base.clone();
+    state.register_catalog_list(catalogs(moment));
+    state.mark_start_execution();
+    state
+}
+
+/// Parses and plans a statement whose text was checked and begins with `opening`.
+async fn plan(state: SessionState, text: &str, opening: String) -> Result<DataFrame> {
+    let dialect = state.config().options().sql_parser.dialect;
+    let statement = match state.sql_to_statement(text, &dialect) {
+        // More than one statement.
+        Err(DataFusionError::NotImplemented(message)) => return Err(Error::Query { message }),
+        other => other?,
+    };
+    if !reads(&statement) {
+        return Err(Error::ReadOnlySql { statement: opening });
+    }
+    let plan = state.statement_to_plan(statement).await?;
+    let only_reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    // Such as `SELECT .. INTO`, which looks like a query.
+    only_reads.verify_plan(&plan).map_err(|_| Error::ReadOnlySql { statement: opening })?;
+    Ok(DataFrame::new(state, plan))
+}
+
+/// Whether a statement is a query or explains one.
+fn reads(statement: &Parsed) -> bool {
+    let mut parsed = statement;
+    let mut statement = loop {
+        match parsed {
+            Parsed::Explain(explain) => parsed = &explain.statement,
+            Parsed::Statement(statement) => break &**statement,
+            _ => return false,
+        }
+    };
+    loop {
+        match statement {
+            Statement::Explain { statement: explained, .. } => statement = explained,
+            Statement::Query(_)
+            | Statement::ExplainTable { .. }
+            | Statement::ShowTables { .. }
+            | Statement::ShowColumns { .. }
+            | Statement::ShowFunctions { .. }
+            | Statement::ShowVariable { .. } => return true,
+            _ => return false,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! SQL over snapshots, through DataFusion (feature `sql`).
+//!
+//! A statement goes one way: [`guard`] reads its text, [`engine`] plans it over one snapshot of the whole store
+//! ([`catalog`], [`provider`], [`prune`]), [`scan`] reads what is left of [`work`], and [`limits`] is the node at the
+//! root of every plan.
+//!
+//! **Invariant:** all tables of one statement show one moment.
+//!
+//! **Invariant:** what leaves the root node holds no buffer of a mapping, is at most `query_rows_max` rows, and ends at
+//! `query_timeout`, on whichever runtime the caller polls it.
+//!
+//! **Invariant:** pruning only ever drops rows that a predicate drops too. Predicates stay in the plan, so that a piece
+//! that cannot be judged is read, never guessed.
+
+mod catalog;
+mod engine;
+mod failure;
+mod guard;
+mod limits;
+mod planning;
+mod provider;
+mod prune;
+mod rows;
+mod scan;
+mod session;
+mod statistics;
+mod stop;
+mod system;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod work;
+
+pub(crate) use engine::{Engine, Source};
+pub use rows::Rows;

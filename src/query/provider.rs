@@ -1,0 +1,89 @@
+//! A table of the store as DataFusion sees it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use futures::future::BoxFuture;
+
+use super::failure::external;
+use super::prune::{narrows, prune};
+use super::scan::ScanExec;
+use super::work;
+use crate::snapshot::{Snapshot, TableView};
+
+/// One table of one snapshot.
+pub(super) struct StoreTable {
+    view: Arc<TableView>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl StoreTable {
+    pub(super) fn new(view: Arc<TableView>, snapshot: Arc<Snapshot>) -> Self {
+        Self { view, snapshot }
+    }
+
+    fn plan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let pruned = prune(&self.view, filters, session)?;
+        // With a predicate above, nobody knows how many rows its first `limit` rows are.
+        let limit = limit.filter(|_| filters.is_empty());
+        let parts = session.config().target_partitions();
+        let work = work::plan(&self.view, &pruned, limit, parts).map_err(external)?;
+        let projection = projection.cloned().unwrap_or_else(|| (0..self.view.schema.arrow().fields().len()).collect());
+        let all = filters.is_empty() && limit.is_none();
+        Ok(Arc::new(ScanExec::new(self.view.clone(), self.snapshot.clone(), projection, pruned, work, all)?))
+    }
+}
+
+impl fmt::Debug for StoreTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreTable").field("name", &self.view.schema.name()).finish_non_exhaustive()
+    }
+}
+
+impl TableProvider for StoreTable {
+    fn schema(&self) -> SchemaRef {
+        self.view.schema.arrow().clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| {
+            if narrows(&self.view, filter) {
+                TableProviderFilterPushDown::Inexact
+            } else {
+                TableProviderFilterPushDown::Unsupported
+            }
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    fn scan<'a, 'b, 'c, 'd, 'f>(
+        &'a self,
+        session: &'b dyn Session,
+        projection: Option<&'c Vec<usize>>,
+        filters: &'d [Expr],
+        limit: Option<usize>,
+    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
+    where
+        'a: 'f,
+        'b: 'f,
+        'c: 'f,
+        'd: 'f,
+    {
+        Box::pin(std::future::ready(self.plan(session, projection, filters, limit)))
+    }
+}

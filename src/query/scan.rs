@@ -1,0 +1,325 @@
+//! Reading a table: segments page by page, live blocks in place.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::internal_err;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result;
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::coop::cooperative;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+    ReplaceChildrenOptions, Statistics,
+};
+use futures::Stream;
+
+use super::failure::external;
+use super::prune::{Pruned, TimeRange};
+use super::session::BATCH_ROWS;
+use super::statistics;
+use super::work::{Kept, Piece, Work};
+use crate::error::Result as StoreResult;
+use crate::model::Time;
+use crate::snapshot::{LiveRange, Snapshot, TableView};
+
+/// Live rows looked at in one go, when few of them match.
+const WINDOW_ROWS: usize = 64 * BATCH_ROWS;
+
+/// The leaf of a plan. Also what `EXPLAIN` shows of pruning.
+pub(super) struct ScanExec {
+    scan: Arc<Scan>,
+    work: Work,
+    all: bool,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+/// What all partitions of a scan share.
+struct Scan {
+    view: Arc<TableView>,
+    /// Keeps files that a newer version of the store no longer names.
+    _snapshot: Arc<Snapshot>,
+    projection: Vec<usize>,
+    schema: SchemaRef,
+    pruned: Pruned,
+}
+
+impl ScanExec {
+    pub(super) fn new(
+        view: Arc<TableView>,
+        snapshot: Arc<Snapshot>,
+        projection: Vec<usize>,
+        pruned: Pruned,
+        work: Work,
+        all: bool,
+    ) -> Result<Self> {
+        let schema = Arc::new(view.schema.arrow().project(&projection)?);
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema.clone()),
+            Partitioning::UnknownPartitioning(work.parts.len()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        )
+        .with_scheduling_type(SchedulingType::Cooperative);
+        let scan = Arc::new(Scan { view, _snapshot: snapshot, projection, schema, pruned });
+        Ok(Self { scan, work, all, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() })
+    }
+}
+
+impl fmt::Debug for ScanExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_as(DisplayFormatType::Default, f)
+    }
+}
+
+impl DisplayAs for ScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scan, work) = (&*self.scan, &self.work);
+        let columns: Vec<&str> = scan.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        write!(f, "DenyutScan: table={}, projection=[{}]", scan.view.schema.name(), columns.join(", "))?;
+        if let Some(TimeRange { lo, hi }) = scan.pruned.time {
+            let bound =
+                |bound: i64, open: i64| if bound == open { String::new() } else { Time::from_nanos(bound).to_string() };
+            write!(f, ", time=[{}..{}]", bound(lo, i64::MIN), bound(hi, i64::MAX))?;
+        }
+        if let Some(series) = &scan.pruned.series {
+            write!(f, ", series={}/{}", series.matching(), scan.view.series.len())?;
+        }
+        let kept = |kept: Kept| format!("{}/{}", kept.kept, kept.of);
+        write!(f, ", partitions={}, segments={}", kept(work.partitions), kept(work.segments))?;
+        write!(f, ", row_ranges={}, rows={}, live_ranges={}", work.row_ranges, work.rows, kept(work.live_ranges))
+    }
+}
+
+impl ExecutionPlan for ScanExec {
+    fn name(&self) -> &'static str {
+        "DenyutScan"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if children.is_empty() { Ok(self) } else { internal_err!("a scan has no children") }
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let Some(pieces) = self.work.parts.get(partition) else {
+            return internal_err!("partition {partition} of {}", self.work.parts.len());
+        };
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let stream = ScanStream { scan: self.scan.clone(), pieces: pieces.clone().into_iter(), current: None, metrics };
+        Ok(Box::pin(cooperative(stream)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        let (scan, work) = (&self.scan, &self.work);
+        let (rows, all) = match args.partition() {
+            None => (work.rows, self.all),
+            Some(part) => (work.parts.get(part).map_or(0, |part| part.iter().map(Piece::rows).sum()), false),
+        };
+        Ok(Arc::new(statistics::of_scan(&scan.view, &scan.projection, rows, all)))
+    }
+}
+
+/// One partition's batches.
+struct ScanStream {
+    scan: Arc<Scan>,
+    pieces: std::vec::IntoIter<Piece>,
+    current: Option<Reading>,
+    metrics: BaselineMetrics,
+}
+
+/// A piece under way.
+enum Reading {
+    Segment(Box<dyn Iterator<Item = StoreResult<RecordBatch>> + Send>),
+    Live {
+        live: usize,
+        next: usize,
+        end: usize,
+    },
+    /// Rows of which no column is asked for.
+    Counted(usize),
+}
+
+impl ScanStream {
+    /// The next batch; an empty one if there was none in what one call may look at; `None` at the end.
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(reading) = &mut self.current else {
+            return match self.pieces.next() {
+                Some(piece) => {
+                    self.current = Some(self.scan.open(piece)?);
+                    Ok(Some(RecordBatch::new_empty(self.scan.schema.clone())))
+                }
+                None => Ok(None),
+            };
+        };
+        let batch = match reading {
+            Reading::Segment(batches) => batches.next().transpose().map_err(external)?,
+            Reading::Counted(0) => None,
+            Reading::Counted(left) => {
+                let rows = BATCH_ROWS.min(*left);
+                *left -= rows;
+                let options = RecordBatchOptions::new().with_row_count(Some(rows));
+                Some(RecordBatch::try_new_with_options(self.scan.schema.clone(), Vec::new(), &options)?)
+            }
+            Reading::Live { next, end, .. } if next == end => None,
+            Reading::Live { live, next, end } => match self.scan.view.live.get(*live) {
+                Some(range) => Some(self.scan.live_batch(range, next, *end)?),
+                None => return internal_err!("no live range {live}"),
+            },
+        };
+        if batch.is_none() {
+            self.current = None;
+        }
+        Ok(Some(batch.unwrap_or_else(|| RecordBatch::new_empty(self.scan.schema.clone()))))
+    }
+}
+
+impl Scan {
+    fn open(&self, piece: Piece) -> Result<Reading> {
+        if self.projection.is_empty() {
+            return Ok(Reading::Counted(piece.rows()));
+        }
+        Ok(match piece {
+            Piece::Live { live, rows } => Reading::Live { live, next: rows.start, end: rows.end },
+            Piece::Segment { segment, ranges, whole } => {
+                let time = self.pruned.time.filter(|time| !time.covers(segment.meta.min_time, segment.meta.max_time));
+                let time = time.map(|TimeRange { lo, hi }| (lo, hi));
+                let ranges = (!whole).then_some(ranges);
+                let batches = segment.read(&self.view.schema, &self.projection, ranges, time, BATCH_ROWS);
+                Reading::Segment(batches.map_err(external)?)
+            }
+        })
+    }
+
+    /// Matching rows of `range` from `next` on, up to a batch of them, out of a window; `next` moves behind what was seen.
+    fn live_batch(&self, range: &LiveRange, next: &mut usize, end: usize) -> Result<RecordBatch> {
+        let start = *next;
+        let time = self.pruned.time.filter(|time| !range.time_bounds().is_some_and(|(min, max)| time.covers(min, max)));
+        let series = self.pruned.series.as_ref();
+        if time.is_none() && series.is_none() {
+            *next = end.min(start + BATCH_ROWS);
+            return self.live_rows(range, start..*next);
+        }
+        let (times, ids) = (range.times(), range.series_ids());
+        let window = end.min(start + WINDOW_ROWS);
+        let mut matching: Vec<u32> = Vec::new();
+        while *next < window && matching.len() < BATCH_ROWS {
+            let chunk = *next..window.min(*next + BATCH_ROWS);
+            let Some((times, ids)) = times.get(chunk.clone()).zip(ids.get(chunk.clone())) else {
+                return internal_err!("live rows {chunk:?} of {}", range.rows());
+            };
+            let offset = u32::try_from(chunk.start - start).unwrap_or(u32::MAX);
+            matching.extend((offset..).zip(times.iter().zip(ids)).filter_map(|(row, (at, id))| {
+                let matches = time.is_none_or(|time| time.contains(*at)) && series.is_none_or(|set| set.contains(*id));
+                matches.then_some(row)
+            }));
+            *next = chunk.end;
+        }
+        if matching.is_empty() {
+            return Ok(RecordBatch::new_empty(self.schema.clone()));
+        }
+        if matching.len() == *next - start {
+            return self.live_rows(range, start..*next);
+        }
+        self.live_matches(range, start..*next, &UInt32Array::from(matching))
+    }
+
+    fn live_rows(&self, range: &LiveRange, rows: std::ops::Range<usize>) -> Result<RecordBatch> {
+        let view = &self.view;
+        let batch = range.batch(&view.series, &view.schema, &self.projection, rows).map_err(external)?;
+        Ok(batch.with_schema(self.schema.clone())?)
+    }
+
+    /// The rows `matching`, counted from the start of `rows`. Tags are gathered for those alone.
+    fn live_matches(
+        &self,
+        range: &LiveRange,
+        rows: std::ops::Range<usize>,
+        matching: &UInt32Array,
+    ) -> Result<RecordBatch> {
+        let view = &self.view;
+        let tags = view.schema.tags().len();
+        let is_tag = |column: &usize| (1..=tags).contains(column);
+        let stored: Vec<usize> = self.projection.iter().copied().filter(|column| !is_tag(column)).collect();
+        let ids = range.series_ids();
+        let Some(all_ids) = ids.get(rows.clone()) else {
+            return internal_err!("live rows {rows:?} of {}", range.rows());
+        };
+        let ids: Vec<u32> = matching.values().iter().filter_map(|row| all_ids.get(*row as usize).copied()).collect();
+        let batch = range.batch(&view.series, &view.schema, &stored, rows).map_err(external)?;
+        let mut stored = batch.columns().iter();
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.projection.len());
+        for column in &self.projection {
+            if is_tag(column) {
+                columns.push(Arc::new(view.series.tag_column(column - 1, &ids).map_err(external)?));
+            } else if let Some(stored) = stored.next() {
+                let taken = take(stored, matching, None)?;
+                // Else a few texts would carry the heap of the whole window, and every operator would count it.
+                columns.push(taken.as_string_view_opt().map_or(taken.clone(), |texts| Arc::new(texts.gc())));
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(matching.len()));
+        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
+    }
+}
+
+impl Stream for ScanStream {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let metrics = this.metrics.clone();
+        let _timer = metrics.elapsed_compute().timer();
+        // Where little matches, much is looked at between batches: others get their turn in between.
+        for _ in 0..4 {
+            match this.next_batch() {
+                Ok(Some(batch)) if batch.num_rows() == 0 => {}
+                other => return this.metrics.record_poll(Poll::Ready(other.transpose())),
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl RecordBatchStream for ScanStream {
+    fn schema(&self) -> SchemaRef {
+        self.scan.schema.clone()
+    }
+}
