@@ -154,20 +154,20 @@ fn ceiling(group: &mut BenchmarkGroup<'_, WallTime>) {
     });
 }
 
-fn handle_rows(group: &mut BenchmarkGroup<'_, WallTime>, fields: usize, series: usize) {
-    let mut bench = Bench::new(fields);
+fn handle_rows<const FIELDS: usize>(group: &mut BenchmarkGroup<'_, WallTime>, series: usize) {
+    let mut bench = Bench::new(FIELDS);
     let all: Vec<SeriesId> =
         (0..series).map(|n| bench.table.series([format!("host_{n}").as_str()]).expect("a series")).collect();
     let order = shuffled(&all);
     let mut writer = bench.table.writer().expect("a writer");
     let mut row = 0_usize;
-    group.bench_function(format!("handle row, {fields} fields, {series} series"), |bencher| {
+    group.bench_function(format!("handle row, {FIELDS} fields, {series} series"), |bencher| {
         bencher.iter_custom(|iterations| {
             bench.time(iterations, |rows| {
                 for _ in 0..rows {
-                    let values = [Value::F64(black_box(row as f64)); 10];
+                    let values = [Value::F64(black_box(row as f64)); FIELDS];
                     let time = Time::from_nanos(row as i64);
-                    writer.append_to(order[row & 0xFFFF], time, &values[..fields]).expect("an append");
+                    writer.append_to(order[row & 0xFFFF], time, &values).expect("an append");
                     row += 1;
                 }
             })
@@ -240,8 +240,7 @@ fn batches(group: &mut BenchmarkGroup<'_, WallTime>) {
     let mut writer = bench.table.writer().expect("a writer");
     let column = Arc::new(Float64Array::from_iter_values((0..ROWS).map(|row| row as f64))) as ArrayRef;
     let time = Arc::new(TimestampNanosecondArray::from_iter_values(0..ROWS as i64)) as ArrayRef;
-    let columns = std::iter::once(("time".to_string(), time))
-        .chain((0..10).map(|n| (format!("f{n}"), column.clone())));
+    let columns = std::iter::once(("time".to_string(), time)).chain((0..10).map(|n| (format!("f{n}"), column.clone())));
     let batch = RecordBatch::try_from_iter(columns).expect("a batch");
     group.bench_function("batch of 8192 for one series, 10 fields", |bencher| {
         bencher.iter_custom(|iterations| {
@@ -262,10 +261,10 @@ fn ingest(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     ceiling(&mut group);
-    handle_rows(&mut group, 1, 1);
-    handle_rows(&mut group, 1, 10_000);
-    handle_rows(&mut group, 10, 1);
-    handle_rows(&mut group, 10, 10_000);
+    handle_rows::<1>(&mut group, 1);
+    handle_rows::<1>(&mut group, 10_000);
+    handle_rows::<10>(&mut group, 1);
+    handle_rows::<10>(&mut group, 10_000);
     two_writers(&mut group);
     named_rows(&mut group);
     batches(&mut group);

@@ -23,10 +23,16 @@ const START_NS: i64 = 1_704_067_200_000_000_000;
 const QUERIES: [(&str, &str); 6] = [
     ("count", "SELECT count(*) FROM cpu"),
     ("newest time", "SELECT max(time) FROM cpu"),
-    ("one host, one hour, by minute", "SELECT date_bin(INTERVAL '1 minute', time) AS t, max(usage_0) FROM cpu \
-        WHERE hostname = 'host_7' AND time >= '2024-01-01T02:00:00Z' AND time < '2024-01-01T03:00:00Z' GROUP BY t"),
-    ("all hosts, one hour, mean", "SELECT hostname, avg(usage_0) FROM cpu \
-        WHERE time >= '2024-01-01T02:00:00Z' AND time < '2024-01-01T03:00:00Z' GROUP BY hostname"),
+    (
+        "one host, one hour, by minute",
+        "SELECT date_bin(INTERVAL '1 minute', time) AS t, max(usage_0) FROM cpu \
+        WHERE hostname = 'host_7' AND time >= '2024-01-01T02:00:00Z' AND time < '2024-01-01T03:00:00Z' GROUP BY t",
+    ),
+    (
+        "all hosts, one hour, mean",
+        "SELECT hostname, avg(usage_0) FROM cpu \
+        WHERE time >= '2024-01-01T02:00:00Z' AND time < '2024-01-01T03:00:00Z' GROUP BY hostname",
+    ),
     ("one rare value", "SELECT time, hostname, usage_1 FROM cpu WHERE usage_1 > 98.9 ORDER BY time LIMIT 20"),
     ("sum of everything", "SELECT sum(usage_0), sum(usage_9) FROM cpu"),
 ];
