@@ -246,6 +246,7 @@ pub(crate) struct Cursor {
     series: *mut u32,
     /// Null where the table has no clock.
     clocks: *mut u64,
+    published: *mut u64,
     value_bytes_max: usize,
 }
 
@@ -316,6 +317,7 @@ impl Cursor {
             times: at(layout.time).cast(),
             series: at(layout.series).cast(),
             clocks: layout.clock.map_or(std::ptr::null_mut(), |offset| at(offset).cast()),
+            published: at(PUBLISHED).cast(),
             value_bytes_max,
             block,
         }
@@ -325,46 +327,53 @@ impl Cursor {
         &self.block
     }
 
-    /// Appends one row and publishes it. `values` are one a field of the block.
-    #[inline]
-    pub(crate) fn append(&mut self, series: u32, time: i64, clock: u64, values: &[Value<'_>]) -> Result<(), Refusal> {
+    /// Appends one row of plain words and publishes it: the types that measurements have, all eight bytes. False if the
+    /// row has anything else, or does not fit; then nothing of it is visible, and [`append`](Self::append) says why.
+    #[inline(always)]
+    pub(crate) fn append_words(&mut self, series: u32, time: i64, values: &[Value<'_>]) -> bool {
         let row = self.row;
         // The limit is at most the capacity, so every column has room for `row`.
+        if row >= self.block.limit.load(Ordering::Relaxed) as usize || values.len() != self.columns.len() {
+            return false;
+        }
+        for (column, value) in self.columns.iter().zip(values) {
+            let (field_type, word) = match value {
+                Value::F64(value) => (FieldType::F64, value.to_bits()),
+                Value::I64(value) => (FieldType::I64, value.cast_unsigned()),
+                Value::U64(value) => (FieldType::U64, *value),
+                _ => return false,
+            };
+            if field_type != column.field_type {
+                return false;
+            }
+            // SAFETY: `row` is below the capacity and not published, so its bytes are this cursor's alone; the column's
+            // type has eight bytes a row.
+            unsafe { column.values.cast::<u64>().add(row).write(word) }
+        }
+        if !self.clocks.is_null() {
+            return false;
+        }
+        // SAFETY: as above.
+        unsafe {
+            self.times.add(row).write(time);
+            self.series.add(row).write(series);
+        }
+        self.publish(row + 1, self.heap);
+        true
+    }
+
+    /// Appends one row and publishes it. `values` are one a field of the block.
+    pub(crate) fn append(&mut self, series: u32, time: i64, clock: u64, values: &[Value<'_>]) -> Result<(), Refusal> {
+        let row = self.row;
         if row >= self.block.limit.load(Ordering::Relaxed) as usize {
             return Err(Refusal::Full);
         }
         assert_eq!(values.len(), self.columns.len(), "one value a field");
         let mut heap = self.heap;
-        for (index, (column, value)) in self.columns.iter().zip(values).enumerate() {
-            // SAFETY: `row` is below the capacity and not published, so its bytes are this cursor's alone; `values` points
-            // to a column of the width that its type has.
-            unsafe {
-                match (value, column.field_type) {
-                    (Value::F64(value), FieldType::F64) => column.values.cast::<f64>().add(row).write(*value),
-                    (Value::I64(value), FieldType::I64) => column.values.cast::<i64>().add(row).write(*value),
-                    (Value::U64(value), FieldType::U64) => column.values.cast::<u64>().add(row).write(*value),
-                    (Value::Bool(value), FieldType::Bool) => column.values.add(row).write(u8::from(*value)),
-                    (Value::Decimal(value), FieldType::Decimal { .. }) => {
-                        column.values.cast::<i128>().add(row).write(*value);
-                    }
-                    (Value::Utf8(value), FieldType::Utf8) if value.len() > self.value_bytes_max => {
-                        return Err(self.refuse(Refusal::TooLong(index)));
-                    }
-                    (Value::Utf8(value), FieldType::Utf8) => match self.block.store_string(&mut heap, value) {
-                        Some(view) => column.values.cast::<u128>().add(row).write(view),
-                        None => return Err(self.refuse(Refusal::HeapFull(text_bytes(values)))),
-                    },
-                    (Value::Null, _) if column.absent.is_null() => return Err(self.refuse(Refusal::Null(index))),
-                    (Value::Null, field_type) => {
-                        column.values.add(row * field_type.width()).write_bytes(0, field_type.width());
-                        column.absent.add(row).write(1);
-                        self.flag_null(index);
-                    }
-                    _ => return Err(self.refuse(Refusal::Type(index))),
-                }
-            }
+        for index in 0..self.columns.len() {
+            heap = self.write_value(index, heap, values)?;
         }
-        // SAFETY: as above.
+        // SAFETY: `row` is below the limit and not published, so its bytes are this cursor's alone.
         unsafe {
             self.times.add(row).write(time);
             self.series.add(row).write(series);
@@ -449,7 +458,54 @@ impl Cursor {
         Ok(rows)
     }
 
+    /// Writes a value of any type, and gives the heap's new end.
+    fn write_value(&self, index: usize, mut heap: usize, values: &[Value<'_>]) -> Result<usize, Refusal> {
+        let row = self.row;
+        let (Some(column), Some(value)) = (self.columns.get(index), values.get(index)) else {
+            return Err(self.refuse(Refusal::Type(index)));
+        };
+        // SAFETY: as in `append`, which has checked that there is room for the row; the width is that of the type.
+        unsafe {
+            match (value, column.field_type) {
+                (Value::F64(value), FieldType::F64) => column.values.cast::<f64>().add(row).write(*value),
+                (Value::I64(value), FieldType::I64) => column.values.cast::<i64>().add(row).write(*value),
+                (Value::U64(value), FieldType::U64) => column.values.cast::<u64>().add(row).write(*value),
+                (Value::Bool(value), FieldType::Bool) => column.values.add(row).write(u8::from(*value)),
+                (Value::Decimal(value), FieldType::Decimal { .. }) => {
+                    column.values.cast::<i128>().add(row).write(*value)
+                }
+                (Value::Utf8(value), FieldType::Utf8) if value.len() > self.value_bytes_max => {
+                    return Err(self.refuse(Refusal::TooLong(index)));
+                }
+                (Value::Utf8(value), FieldType::Utf8) => match self.block.store_string(&mut heap, value) {
+                    Some(view) => column.values.cast::<u128>().add(row).write(view),
+                    None => return Err(self.refuse(Refusal::HeapFull(text_bytes(values)))),
+                },
+                (Value::Null, _) if column.absent.is_null() => return Err(self.refuse(Refusal::Null(index))),
+                (Value::Null, field_type) => {
+                    column.values.add(row * field_type.width()).write_bytes(0, field_type.width());
+                    column.absent.add(row).write(1);
+                    self.flag_null(index);
+                }
+                _ => return Err(self.refuse(Refusal::Type(index))),
+            }
+        }
+        Ok(heap)
+    }
+
+    /// Fields that a row has.
     #[inline]
+    pub(crate) fn fields(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Whether rows have a clock.
+    #[inline]
+    pub(crate) fn has_clock(&self) -> bool {
+        !self.clocks.is_null()
+    }
+
+    #[inline(always)]
     fn publish(&mut self, rows: usize, heap: usize) {
         if heap != self.heap {
             // Release: a commit sums all heap bytes below this word, also those of rows it does not count yet.
@@ -457,8 +513,10 @@ impl Cursor {
             self.heap = heap;
         }
         self.row = rows;
+        // SAFETY: the word is in the mapping that `block` keeps alive, aligned, and only ever accessed as an atomic.
+        let published = unsafe { std::sync::atomic::AtomicU64::from_ptr(self.published) };
         // Release: every byte of the rows below is visible to whoever loads this count with acquire.
-        self.block.mapping.word(PUBLISHED).store(rows as u64, Ordering::Release);
+        published.store(rows as u64, Ordering::Release);
     }
 
     /// Remembers that the column has a null somewhere, for readers to look at its presence bytes at all. Comes before the

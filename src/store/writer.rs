@@ -125,16 +125,27 @@ impl Writer {
     ///
     /// # Cost
     /// A few nanoseconds and about one a field, without a clock: the caller passes the time.
-    #[inline]
+    #[inline(always)]
     pub fn append_to(&mut self, series: SeriesId, time: Time, values: &[Value<'_>]) -> Result<Appended> {
-        let appended = self
+        if !self.every_sync
+            && let Some(late) = self.blocks.append_words(series.0, time.as_nanos(), values)
+        {
+            return Ok(Appended::one(late));
+        }
+        self.append_unusual(series, time, values)
+    }
+
+    /// A row that is not of plain words, or meets something for the first time, or is synced at once.
+    #[inline(never)]
+    fn append_unusual(&mut self, series: SeriesId, time: Time, values: &[Value<'_>]) -> Result<Appended> {
+        let late = self
             .blocks
             .append(series.0, time.as_nanos(), values)
             .map_err(|error| conflict(self.blocks.schema(), values, error))?;
         if self.every_sync {
             self.sync()?;
         }
-        Ok(appended)
+        Ok(Appended::one(late))
     }
 
     /// Appends a batch: a column `time` (timestamps of any unit, without a zone taken as UTC), every tag as text, and any
