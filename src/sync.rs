@@ -1,10 +1,5 @@
-//! The atomics of the publish protocol: std's in the store, loom's when it is model-checked.
-//!
-//! The switch is a `cfg` of our own, since `--cfg loom` would reach tokio as well.
+//! The atomics of the publish protocol, and the barrier that lets its fast side go without one.
 
-#[cfg(denyut_loom)]
-pub(crate) use loom::sync::atomic;
-#[cfg(not(denyut_loom))]
 pub(crate) use std::sync::atomic;
 
 /// Orders the memory accesses of every thread of this process around this call, as if each had run a full fence at some

@@ -83,13 +83,25 @@ impl Held<'_> {
     }
 }
 
+/// Looks twice: what both looks agree on was so at the moment between them. Loads in a look must be acquire, so that the
+/// second begins after the first.
+pub(crate) fn agree<T: PartialEq>(mut look: impl FnMut() -> T) -> Option<T> {
+    let first = look();
+    (first == look()).then_some(first)
+}
+
 /// A view and the published rows of each of its blocks, in the order of [`View::blocks`].
 pub(crate) fn take(cell: &ViewCell, gate: &Gate) -> (Arc<View>, Vec<usize>) {
     let count = |view: &View| view.blocks().map(|view| view.block.rows()).collect::<Vec<_>>();
     let view = cell.load();
-    let first = count(&view);
-    if first.len() <= 1 || (first == count(&view) && Arc::ptr_eq(&view, &cell.load())) {
-        return (view, first);
+    if view.blocks().count() <= 1 {
+        let rows = count(&view);
+        return (view, rows);
+    }
+    if let Some(rows) = agree(|| count(&view))
+        && Arc::ptr_eq(&view, &cell.load())
+    {
+        return (view, rows);
     }
     let held = gate.hold();
     // A block joins the view under the gate's lock, so this one has all that anybody may append to.

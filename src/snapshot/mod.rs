@@ -13,6 +13,8 @@ pub(crate) mod copying;
 pub(crate) mod cut;
 pub(crate) mod live_range;
 pub(crate) mod scan;
+#[cfg(all(test, denyut_loom))]
+mod tests;
 pub(crate) mod view;
 
 use std::sync::Arc;
