@@ -1,0 +1,18 @@
+//! What a program does with a store, on the real file system, in processes of its own and in threads.
+//!
+//! One binary, because linking DataFusion is slow. Settings: `DENYUT_SEED=s` repeats a run that chance decided,
+//! `DENYUT_KILLS=n` kills more children, `DENYUT_ROWS=n` appends more rows, `PROPTEST_CASES=n` tries more sequences.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod bad_input;
+mod chance;
+mod child;
+mod damage;
+#[cfg(feature = "sql")]
+mod freshness;
+mod kill;
+mod model;
+mod numbered;
+mod reopen;
+#[cfg(feature = "sql")]
+mod sql;
