@@ -122,39 +122,67 @@ fn reading(row: usize) -> f64 {
     f64::from_bits(0x3FF0_0000_0000_0000 | row as u64)
 }
 
-fn ceiling(group: &mut BenchmarkGroup<'_, WallTime>) {
-    let file = tempfile::tempfile().expect("a temporary file");
-    file.set_len(BLOCK_BYTES).expect("space");
-    let map = memmap2::MmapOptions::new().map_raw(&file).expect("a mapping");
-    let rows = BLOCK_BYTES / 20 / 64 * 64;
-    let start = map.as_mut_ptr();
-    // SAFETY: three columns of `rows` elements side by side in the mapping, each aligned to 64 bytes.
-    let (times, series, values): (*mut i64, *mut u32, *mut f64) = unsafe {
-        let (series, values) = (start.add(rows as usize * 8), start.add(rows as usize * 12));
-        (start.cast(), series.cast(), values.cast())
-    };
-    let published = AtomicU64::new(0);
-    let fill = |rows: u64| {
-        for row in 0..rows as usize {
-            // SAFETY: as above.
-            unsafe {
-                times.add(row).write(row as i64);
-                series.add(row).write(7);
-                values.add(row).write(black_box(reading(row)));
+/// A mapped file of three columns, 20 bytes a row, written over and over.
+struct Bare {
+    times: *mut i64,
+    series: *mut u32,
+    values: *mut f64,
+    rows: usize,
+    published: AtomicU64,
+    _map: memmap2::MmapRaw,
+}
+
+// SAFETY: the columns are the mapping's, which goes along.
+unsafe impl Send for Bare {}
+
+impl Bare {
+    fn new() -> Self {
+        let file = tempfile::tempfile().expect("a temporary file");
+        file.set_len(BLOCK_BYTES).expect("space");
+        let map = memmap2::MmapOptions::new().map_raw(&file).expect("a mapping");
+        let rows = (BLOCK_BYTES / 20 / 64 * 64) as usize;
+        let start = map.as_mut_ptr();
+        // SAFETY: three columns of `rows` elements side by side in the mapping, each aligned to 64 bytes.
+        let (series, values) = unsafe { (start.add(rows * 8).cast(), start.add(rows * 12).cast()) };
+        let mut bare = Self { times: start.cast(), series, values, rows, published: AtomicU64::new(0), _map: map };
+        bare.fill(rows as u64);
+        bare
+    }
+
+    fn fill(&mut self, mut left: u64) {
+        while left > 0 {
+            let piece = (left as usize).min(self.rows);
+            for row in 0..piece {
+                // SAFETY: `row` is below `rows`.
+                unsafe {
+                    self.times.add(row).write(row as i64);
+                    self.series.add(row).write(7);
+                    self.values.add(row).write(black_box(reading(row)));
+                }
+                self.published.store(row as u64 + 1, Ordering::Release);
             }
-            published.store(row as u64 + 1, Ordering::Release);
+            left -= piece as u64;
         }
-    };
-    fill(rows);
+    }
+}
+
+fn ceiling(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let mut bare = [Bare::new(), Bare::new()];
     group.bench_function("ceiling, mapped stores of 20 bytes", |bencher| {
         bencher.iter_custom(|iterations| {
             let began = Instant::now();
-            let mut left = iterations;
-            while left > 0 {
-                let piece = left.min(rows);
-                fill(piece);
-                left -= piece;
-            }
+            bare[0].fill(iterations);
+            began.elapsed()
+        });
+    });
+    group.bench_function("ceiling, mapped stores of 20 bytes, two threads", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let began = Instant::now();
+            std::thread::scope(|scope| {
+                bare.iter_mut().for_each(|bare| {
+                    scope.spawn(move || bare.fill(iterations / 2));
+                });
+            });
             began.elapsed()
         });
     });
