@@ -77,7 +77,7 @@ impl Bench {
         self.store.seal().expect("a seal");
         let recycled = || {
             let counters: std::collections::HashMap<_, _> = self.store.counters().into_iter().collect();
-            counters["live_block_bytes"] - counters["free_block_bytes"] <= 4 * BLOCK_BYTES
+            counters["live_block_bytes"] - counters["free_block_bytes"] <= 2 * BLOCK_BYTES
         };
         while !recycled() {
             std::thread::sleep(Duration::from_millis(1));
@@ -122,7 +122,8 @@ fn reading(row: usize) -> f64 {
     f64::from_bits(0x3FF0_0000_0000_0000 | row as u64)
 }
 
-/// A mapped file of three columns, 20 bytes a row, written over and over.
+/// A mapped file of three columns, 20 bytes a row, written over and over, and as large as what each of two writers goes
+/// through between two drains: larger than the caches, as theirs is.
 struct Bare {
     times: *mut i64,
     series: *mut u32,
@@ -138,9 +139,9 @@ unsafe impl Send for Bare {}
 impl Bare {
     fn new() -> Self {
         let file = tempfile::tempfile().expect("a temporary file");
-        file.set_len(BLOCK_BYTES).expect("space");
+        file.set_len(FILL_BYTES / 2).expect("space");
         let map = memmap2::MmapOptions::new().map_raw(&file).expect("a mapping");
-        let rows = (BLOCK_BYTES / 20 / 64 * 64) as usize;
+        let rows = (FILL_BYTES / 2 / 20 / 64 * 64) as usize;
         let start = map.as_mut_ptr();
         // SAFETY: three columns of `rows` elements side by side in the mapping, each aligned to 64 bytes.
         let (series, values) = unsafe { (start.add(rows * 8).cast(), start.add(rows * 12).cast()) };
