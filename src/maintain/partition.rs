@@ -9,11 +9,16 @@ const HOUR_NS: i64 = 3_600 * 1_000_000_000;
 const WIDTHS_NS: [i64; 5] = [HOUR_NS, 24 * HOUR_NS, 7 * 24 * HOUR_NS, 28 * 24 * HOUR_NS, 364 * 24 * HOUR_NS];
 /// Rows that a partition should have at least.
 const ROWS_MIN: u64 = 5_000_000;
+/// Fewer rows than this within an hour are a burst, of which nobody knows how often it comes.
+const BURST_ROWS: u64 = 50_000;
 
 /// The narrowest width that gives partitions of enough rows at the rate of these rows.
 pub(crate) fn choose_width(rows: u64, min_time: i64, max_time: i64) -> i64 {
     let span = i128::from(max_time) - i128::from(min_time) + 1;
-    let enough = |width: &&i64| i128::from(rows) * i128::from(**width) >= i128::from(ROWS_MIN) * span;
+    let is_burst = rows < BURST_ROWS && span < i128::from(HOUR_NS);
+    let narrowest = if is_burst { 24 * HOUR_NS } else { HOUR_NS };
+    let enough =
+        |width: &&i64| **width >= narrowest && i128::from(rows) * i128::from(**width) >= i128::from(ROWS_MIN) * span;
     let [.., widest] = WIDTHS_NS;
     WIDTHS_NS.iter().find(enough).copied().unwrap_or(widest)
 }

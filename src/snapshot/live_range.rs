@@ -1,5 +1,7 @@
 //! A range of one live block, as a snapshot sees it.
 
+#![cfg_attr(not(feature = "sql"), allow(dead_code, reason = "only SQL looks so closely"))]
+
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -9,6 +9,8 @@
 //! **Invariant (one moment):** if a snapshot has a row, it has every row whose append returned before that row's began. See
 //! [`cut`].
 
+#![cfg_attr(not(feature = "sql"), allow(dead_code, reason = "only SQL looks so closely"))]
+
 pub(crate) mod copying;
 pub(crate) mod cut;
 pub(crate) mod live_range;

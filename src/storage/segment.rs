@@ -21,7 +21,7 @@ use crate::model::TableSchema;
 use super::edit::SegmentMeta;
 use super::metadata_cache::{MetadataCache, SegmentIndex};
 use super::segment_writer::{index_path, parquet_path};
-use super::series_index::{self, SeriesRange};
+use super::series_index;
 
 mod bytes_of_file;
 
@@ -89,7 +89,8 @@ impl Segment {
     }
 
     /// The rows of each series, in the order of rows.
-    pub(crate) fn series_ranges(&self, schema: &TableSchema) -> Result<Arc<[SeriesRange]>> {
+    #[cfg(feature = "sql")]
+    pub(crate) fn series_ranges(&self, schema: &TableSchema) -> Result<Arc<[series_index::SeriesRange]>> {
         Ok(self.index(schema)?.ranges.clone())
     }
 

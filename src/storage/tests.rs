@@ -1,1 +1,132 @@
+//! Logs, indexes and views: torn tails are cut, damage is noticed, what is gathered is what was put in.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, StringViewArray};
+use proptest::prelude::*;
+
+use super::frame_log::{FrameLog, Kind};
+use super::series_index::{self, ranges};
+use super::series_view::{CHUNK_SERIES, SeriesView};
+use crate::error::{Error, Result};
+use crate::fs::FileSystem;
+use crate::fs::sim::SimFs;
+
+const KIND: Kind = Kind { magic: *b"testlog!", version: 1, what: "test log", synced_one_by_one: true };
+const PATH: &str = "/store/log";
+
+/// Opens a log of these bytes.
+fn opened(bytes: &[u8], kind: Kind, durable_end: u64) -> Result<(Vec<Vec<u8>>, u64)> {
+    let fs = SimFs::new(0);
+    fs.create_dir(Path::new("/store")).unwrap();
+    let file = fs.create(Path::new(PATH)).unwrap();
+    file.write_at(bytes, 0).unwrap();
+    FrameLog::open(file, kind, durable_end).map(|opened| (opened.payloads, opened.cut_bytes))
+}
+
+/// A log of five frames, and where each ends.
+fn five() -> (Vec<u8>, Vec<u64>, Vec<Vec<u8>>) {
+    let fs = SimFs::new(0);
+    fs.create_dir(Path::new("/store")).unwrap();
+    let payloads: Vec<Vec<u8>> = (1..=5_u8).map(|n| vec![n; usize::from(n) * 7]).collect();
+    let mut log = FrameLog::create(&*fs, Path::new(PATH), KIND, 1, &payloads[0]).unwrap();
+    let mut ends = vec![log.end()];
+    for payload in &payloads[1..] {
+        log.append(payload).unwrap();
+        log.sync().unwrap();
+        ends.push(log.end());
+    }
+    let file = fs.open(Path::new(PATH)).unwrap().unwrap();
+    (crate::fs::read_all(&*file).unwrap(), ends, payloads)
+}
+
+#[test]
+fn a_log_torn_at_any_byte_is_the_frames_before() {
+    let (bytes, ends, payloads) = five();
+    for len in 64..=bytes.len() {
+        let (found, cut) = opened(&bytes[..len], KIND, 0).unwrap();
+        let whole = ends.iter().filter(|end| **end <= len as u64).count();
+        assert_eq!(found, payloads[..whole], "{len}");
+        assert!(cut as usize <= len);
+        let durable = opened(&bytes[..len], KIND, bytes.len() as u64);
+        assert_eq!(durable.is_ok(), len == bytes.len(), "bytes that were durable are missed");
+    }
+    for len in 0..64 {
+        assert!(matches!(opened(&bytes[..len], KIND, 0), Err(Error::Corrupted { .. })));
+    }
+}
+
+#[test]
+fn a_flipped_bit_before_the_last_frame_is_damage_and_in_it_a_tail() {
+    let (bytes, ends, payloads) = five();
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let result = opened(&flipped, KIND, 0);
+        if ((bit / 8) as u64) < ends[3] {
+            assert!(
+                matches!(result, Err(Error::Corrupted { .. } | Error::NewerVersion { .. })),
+                "bit {bit}: {result:?}"
+            );
+        } else {
+            assert_eq!(result.unwrap().0, payloads[..4], "bit {bit}");
+        }
+        // With the end known to have been durable, the last frame is judged too.
+        let known = opened(&flipped, KIND, bytes.len() as u64);
+        assert!(known.is_err(), "bit {bit}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_series_index_is_noticed() {
+    let index = ranges(&[4, 4, 9, 9, 9, 2], &[5, 6, -3, 0, 7, i64::MAX]);
+    assert_eq!(index.len(), 3);
+    let bytes = series_index::encode(11, &index);
+    assert_eq!(series_index::decode(Path::new("x"), 11, &bytes).unwrap(), index);
+    assert!(series_index::decode(Path::new("x"), 12, &bytes).is_err(), "an index of another segment");
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(series_index::decode(Path::new("x"), 11, &flipped).is_err(), "bit {bit}");
+    }
+}
+
+fn view(values: &[String]) -> SeriesView {
+    let chunks = values.chunks(CHUNK_SERIES).map(|chunk| Arc::new(StringViewArray::from_iter_values(chunk)));
+    SeriesView::new(values.len(), vec![chunks.collect()])
+}
+
+#[test]
+fn tags_of_many_series_are_gathered_too() {
+    let values: Vec<String> = (0..70_000).map(|n| format!("{n}{}", " of a long name".repeat(n % 2))).collect();
+    let view = view(&values);
+    let ids: Vec<u32> = (0..20_000).map(|n: u32| n.wrapping_mul(2_654_435_761) % 70_000).collect();
+    let column = view.tag_column(0, &ids).unwrap();
+    assert!(ids.iter().enumerate().all(|(row, id)| column.value(row) == values[*id as usize]));
+    assert!(view.tag_column(0, &[70_000]).is_err());
+    // A batch carries the heaps it refers to and no others.
+    assert!(view.tag_column(0, &[2, 4]).unwrap().data_buffers().is_empty());
+    let ranks = view.ranks();
+    let mut sorted: Vec<u32> = (0..70_000).collect();
+    sorted.sort_by_key(|id| &values[*id as usize]);
+    assert!(sorted.iter().enumerate().all(|(rank, id)| ranks[*id as usize] as usize == rank));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn a_tag_column_is_the_value_of_each_row(
+        values in proptest::collection::vec("[a-zé]{1,30}", 1..3_000),
+        picks in proptest::collection::vec(any::<prop::sample::Index>(), 0..500),
+    ) {
+        let ids: Vec<u32> = picks.iter().map(|pick| pick.index(values.len()) as u32).collect();
+        let column = view(&values).tag_column(0, &ids).unwrap();
+        prop_assert_eq!(column.len(), ids.len());
+        for (row, id) in ids.iter().enumerate() {
+            prop_assert_eq!(column.value(row), &values[*id as usize]);
+        }
+    }
+}
