@@ -27,12 +27,11 @@ impl<'a> Row<'a> {
     }
 }
 
-/// A [`Row`] from `name: value` pairs. Values are anything that converts into a [`Value`].
+/// A [`Row`] from `name: value` pairs, for the call it stands in. Values are anything that converts into a [`Value`].
 ///
 /// ```
 /// use denyut::row;
-/// let row = row! { gate: "Sei Wie", agency: "PUPR", level_cm: 142.0 };
-/// assert_eq!(row.cells()[0].0, "gate");
+/// assert_eq!(row! { gate: "Sei Wie", agency: "PUPR", level_cm: 142.0 }.cells()[0].0, "gate");
 /// ```
 #[macro_export]
 macro_rules! row {
