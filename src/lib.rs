@@ -13,6 +13,10 @@ mod storage;
 mod store;
 mod sync;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use arrow;
 #[cfg(feature = "sql")]
 pub use datafusion;

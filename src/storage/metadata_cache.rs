@@ -13,11 +13,13 @@ use super::series_index::SeriesRange;
 pub(crate) struct SegmentIndex {
     pub(crate) footer: ArrowReaderMetadata,
     pub(crate) ranges: Arc<[SeriesRange]>,
+    /// Checksums of the segment's bytes, piece by piece.
+    pub(crate) sums: Arc<[u32]>,
 }
 
 impl SegmentIndex {
     fn bytes(&self) -> usize {
-        self.footer.metadata().memory_size() + self.ranges.len() * size_of::<SeriesRange>()
+        self.footer.metadata().memory_size() + self.ranges.len() * size_of::<SeriesRange>() + self.sums.len() * 4
     }
 }
 

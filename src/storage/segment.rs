@@ -49,14 +49,14 @@ impl Segment {
         Self { meta, fs, path, index_path, cache }
     }
 
-    fn open(&self) -> Result<SegmentFile> {
+    fn open(&self, sums: &Arc<[u32]>) -> Result<SegmentFile> {
         let gone = || Error::corrupted(&self.path, 0, "the segment that the manifest names is gone");
         let file = self.fs.open(&self.path)?.ok_or_else(gone)?;
         if file.len()? != self.meta.bytes {
             let reason = format!("the segment has {} bytes, the manifest says {}", file.len()?, self.meta.bytes);
             return Err(Error::corrupted(&self.path, self.meta.bytes.min(file.len()?), reason));
         }
-        Ok(SegmentFile::new(file, self.meta.bytes))
+        Ok(SegmentFile::new(file, self.meta.bytes, sums.clone()))
     }
 
     fn damaged(&self, error: impl std::fmt::Display) -> Error {
@@ -68,8 +68,21 @@ impl Segment {
         if let Some(index) = self.cache.get(self.meta.id) {
             return Ok(index);
         }
+        let damaged_index = |reason| Error::corrupted(&self.index_path, 0, reason);
+        let gone = || damaged_index("the series index is gone");
+        let file = self.fs.open(&self.index_path)?.ok_or_else(gone)?;
+        let (ranges, sums) = series_index::decode(&self.index_path, self.meta.id, &fs::read_all(&*file)?)?;
+        if ranges.iter().map(|range| range.rows).sum::<u64>() != self.meta.rows {
+            return Err(damaged_index("the series index counts other rows than the manifest"));
+        }
+        if sums.len() as u64 != self.meta.bytes.div_ceil(series_index::SUM_BYTES as u64) {
+            return Err(damaged_index("the series index sums another number of bytes than the manifest says"));
+        }
+        // From here on every byte that is read of the segment is checked before anybody believes it.
+        let sums: Arc<[u32]> = sums.into();
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-        let plain = ArrowReaderMetadata::load(&self.open()?, options.clone()).map_err(|error| self.damaged(error))?;
+        let segment = self.open(&sums)?;
+        let plain = ArrowReaderMetadata::load(&segment, options.clone()).map_err(|error| self.damaged(error))?;
         let options = options.with_schema(stored_schema(schema, plain.schema()));
         let footer =
             ArrowReaderMetadata::try_new(plain.metadata().clone(), options).map_err(|error| self.damaged(error))?;
@@ -77,13 +90,7 @@ impl Segment {
         if u64::try_from(rows) != Ok(self.meta.rows) {
             return Err(self.damaged(format!("the footer says {rows} rows, the manifest {}", self.meta.rows)));
         }
-        let gone = || Error::corrupted(&self.index_path, 0, "the series index is gone");
-        let file = self.fs.open(&self.index_path)?.ok_or_else(gone)?;
-        let ranges = series_index::decode(&self.index_path, self.meta.id, &fs::read_all(&*file)?)?;
-        if ranges.iter().map(|range| range.rows).sum::<u64>() != self.meta.rows {
-            return Err(Error::corrupted(&self.index_path, 0, "the series index counts other rows than the manifest"));
-        }
-        let index = Arc::new(SegmentIndex { footer, ranges: ranges.into() });
+        let index = Arc::new(SegmentIndex { footer, ranges: ranges.into(), sums });
         self.cache.insert(self.meta.id, &index);
         Ok(index)
     }
@@ -130,9 +137,10 @@ impl Segment {
             wanted.extend(stored.index_of(field.name()).ok());
         }
         let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), wanted);
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.open()?, index.footer.clone())
-            .with_projection(mask)
-            .with_batch_size(batch_rows);
+        let mut builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.open(&index.sums)?, index.footer.clone())
+                .with_projection(mask)
+                .with_batch_size(batch_rows);
         if let Some(selection) = selection {
             builder = builder.with_row_selection(selection);
         }

@@ -18,7 +18,7 @@ use crate::model::TableSchema;
 
 use super::edit::SegmentMeta;
 use super::encoding::properties;
-use super::series_index::{self, SeriesRange};
+use super::series_index::{self, SUM_BYTES, SeriesRange};
 
 /// The path of a segment's Parquet file.
 pub(crate) fn parquet_path(dir: &Path, id: u64) -> PathBuf {
@@ -57,9 +57,9 @@ pub(crate) fn write(
     let temporary = path.with_extension("tmp");
     fs.remove(&temporary)?;
     let file = fs.create(&temporary)?;
-    let result = write_parquet(&file, content, batches).and_then(|(rows, bytes)| {
+    let result = write_parquet(&file, content, batches).and_then(|(rows, bytes, sums)| {
         file.sync_data()?;
-        let index = series_index::encode(content.id, content.ranges);
+        let index = series_index::encode(content.id, content.ranges, &sums);
         // Syncs the directory too, after both names are there.
         fs.rename(&temporary, &path)?;
         fs::publish(fs, &index_path(dir, content.id), &index)?;
@@ -88,7 +88,7 @@ fn write_parquet(
     file: &Arc<dyn File>,
     content: &Content<'_>,
     mut batches: impl Iterator<Item = Result<Vec<ArrayRef>>>,
-) -> Result<(u64, u64)> {
+) -> Result<(u64, u64, Vec<u32>)> {
     let arrow = content.schema.segment_arrow();
     let failed = |error: parquet::errors::ParquetError| match error {
         parquet::errors::ParquetError::External(source) => match source.downcast::<io::Error>() {
@@ -97,7 +97,7 @@ fn write_parquet(
         },
         other => Error::io("encoding", file.path(), io::Error::other(other)),
     };
-    let Some(first) = batches.next().transpose()? else { return Ok((0, 0)) };
+    let Some(first) = batches.next().transpose()? else { return Ok((0, 0, Vec::new())) };
     let note = |key: &str, value: String| KeyValue { key: format!("denyut.{key}"), value: Some(value) };
     let properties = properties(content.schema, &first)
         .into_builder()
@@ -110,7 +110,7 @@ fn write_parquet(
             ),
         ]))
         .build();
-    let sink = Sink { file: file.clone(), at: 0, buffer: Vec::with_capacity(SINK_BYTES) };
+    let sink = Sink { file: file.clone(), at: 0, buffer: Vec::with_capacity(SINK_BYTES), sums: Sums::default() };
     // Without the Arrow schema in the file, other readers see plain strings and timestamps.
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut writer = ArrowWriter::try_new_with_options(sink, arrow.clone(), options).map_err(failed)?;
@@ -123,16 +123,47 @@ fn write_parquet(
     }
     let mut sink = writer.into_inner().map_err(failed)?;
     sink.flush().map_err(|source| Error::io("writing", file.path(), source))?;
-    Ok((rows, sink.at))
+    Ok((rows, sink.at, sink.sums.finish()))
 }
 
 const SINK_BYTES: usize = 1 << 20;
+
+/// Sums a file piece by piece as it is written: Parquet's own footers carry no checksum, and its readers believe them.
+#[derive(Default)]
+struct Sums {
+    done: Vec<u32>,
+    piece: crc32fast::Hasher,
+    filled: usize,
+}
+
+impl Sums {
+    fn add(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(SUM_BYTES - self.filled));
+            self.piece.update(now);
+            self.filled += now.len();
+            bytes = later;
+            if self.filled == SUM_BYTES {
+                self.done.push(std::mem::take(&mut self.piece).finalize());
+                self.filled = 0;
+            }
+        }
+    }
+
+    fn finish(mut self) -> Vec<u32> {
+        if self.filled > 0 {
+            self.done.push(self.piece.finalize());
+        }
+        self.done
+    }
+}
 
 /// Gathers writes into large ones.
 struct Sink {
     file: Arc<dyn File>,
     at: u64,
     buffer: Vec<u8>,
+    sums: Sums,
 }
 
 impl Write for Sink {
@@ -152,6 +183,7 @@ impl Write for Sink {
             other => io::Error::other(other),
         })?;
         self.at += self.buffer.len() as u64;
+        self.sums.add(&self.buffer);
         self.buffer.clear();
         Ok(())
     }

@@ -1,8 +1,8 @@
-//! The series index beside a segment: which rows are whose.
+//! The series index beside a segment: which rows are whose, and what the segment's bytes sum to.
 //!
-//! File: a 32-byte head (magic, version, segment id, number of entries, checksum of the entries and the head), then an
-//! entry a series in the order of rows: {series u32, rows u32, min time i64, max time i64}. A series' rows follow those
-//! of the entry before it.
+//! File: a 32-byte head (magic, version, segment id, number of entries, number of sums, checksum of all), then an entry a
+//! series in the order of rows: {series u32, rows u32, min time i64, max time i64}, then a CRC-32 of each 16 KiB of the
+//! Parquet file. A series' rows follow those of the entry before it.
 
 use std::path::Path;
 
@@ -14,6 +14,8 @@ const MAGIC: [u8; 8] = *b"dnytsidx";
 const VERSION: u32 = 1;
 const HEAD_BYTES: usize = 32;
 const ENTRY_BYTES: usize = 24;
+/// Bytes of a segment under one checksum: what is read and summed at least.
+pub(crate) const SUM_BYTES: usize = 16 << 10;
 
 /// The rows of one series in a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,23 +51,30 @@ pub(crate) fn ranges(series: &[u32], times: &[i64]) -> Vec<SeriesRange> {
     ranges
 }
 
-pub(crate) fn encode(segment: u64, ranges: &[SeriesRange]) -> Vec<u8> {
+pub(crate) fn encode(segment: u64, ranges: &[SeriesRange], sums: &[u32]) -> Vec<u8> {
     let mut entries = Encoder::default();
     for range in ranges {
         // A segment has fewer rows than a block, and a block fewer than 2^32.
         let rows = u32::try_from(range.rows).unwrap_or(u32::MAX);
         entries.u32(range.series).u32(rows).i64(range.min_time).i64(range.max_time);
     }
+    sums.iter().for_each(|sum| {
+        entries.u32(*sum);
+    });
     let entries = entries.into_bytes();
     let mut head = Encoder::default();
     MAGIC.iter().for_each(|byte| {
         head.u8(*byte);
     });
-    head.u32(VERSION).u64(segment).u32(u32::try_from(ranges.len()).unwrap_or(u32::MAX)).u32(0);
+    head.u32(VERSION).u64(segment).u32(count(ranges.len())).u32(count(sums.len()));
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(&checksum(&bytes, &entries).to_le_bytes());
     bytes.extend_from_slice(&entries);
     bytes
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 fn checksum(head: &[u8], entries: &[u8]) -> u32 {
@@ -75,7 +84,8 @@ fn checksum(head: &[u8], entries: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-pub(crate) fn decode(path: &Path, segment: u64, bytes: &[u8]) -> Result<Vec<SeriesRange>> {
+/// The ranges, and the sums of the segment's bytes.
+pub(crate) fn decode(path: &Path, segment: u64, bytes: &[u8]) -> Result<(Vec<SeriesRange>, Vec<u32>)> {
     let damaged = |reason: &str| Error::corrupted(path, 0, reason);
     let (head, entries) = bytes.split_at_checked(HEAD_BYTES).ok_or_else(|| damaged("the series index is cut short"))?;
     let (body, stored) = head.split_at(HEAD_BYTES - 4);
@@ -86,15 +96,19 @@ pub(crate) fn decode(path: &Path, segment: u64, bytes: &[u8]) -> Result<Vec<Seri
         return Err(damaged("the series index fails its checksum"));
     }
     let mut fields = Decoder::new(body.split_at(8).1);
-    let (version, id, count) = (fields.u32(), fields.u64(), fields.u32());
+    let (version, id, count, sums) = (fields.u32(), fields.u64(), fields.u32(), fields.u32());
     match version {
         Some(VERSION) => {}
         Some(found) => return Err(Error::NewerVersion { path: path.into(), found, supported: VERSION }),
         None => return Err(damaged("the series index is cut short")),
     }
-    if id != Some(segment) || count.map(|count| count as usize) != Some(entries.len() / ENTRY_BYTES) {
-        return Err(damaged("the series index is of another segment"));
+    let other = || damaged("the series index is of another segment");
+    let size = |count: Option<u32>| count.map(|count| count as usize).ok_or_else(other);
+    let (entry_bytes, sum_bytes) = (size(count)? * ENTRY_BYTES, size(sums)? * 4);
+    if id != Some(segment) || entries.len() != entry_bytes + sum_bytes {
+        return Err(other());
     }
+    let (entries, sums) = entries.split_at(entry_bytes);
     let mut row_start = 0;
     let entry = |bytes: &[u8]| {
         let mut entry = Decoder::new(bytes);
@@ -103,5 +117,8 @@ pub(crate) fn decode(path: &Path, segment: u64, bytes: &[u8]) -> Result<Vec<Seri
         row_start += rows;
         Some(range)
     };
-    entries.chunks_exact(ENTRY_BYTES).map(entry).collect::<Option<_>>().ok_or_else(|| damaged("a short entry"))
+    let short = || damaged("a short entry");
+    let ranges = entries.chunks_exact(ENTRY_BYTES).map(entry).collect::<Option<_>>().ok_or_else(short)?;
+    let sums = sums.chunks_exact(4).map(|sum| Decoder::new(sum).u32()).collect::<Option<_>>().ok_or_else(short)?;
+    Ok((ranges, sums))
 }

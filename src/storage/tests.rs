@@ -83,8 +83,8 @@ fn a_flipped_bit_before_the_last_frame_is_damage_and_in_it_a_tail() {
 fn every_flipped_bit_of_a_series_index_is_noticed() {
     let index = ranges(&[4, 4, 9, 9, 9, 2], &[5, 6, -3, 0, 7, i64::MAX]);
     assert_eq!(index.len(), 3);
-    let bytes = series_index::encode(11, &index);
-    assert_eq!(series_index::decode(Path::new("x"), 11, &bytes).unwrap(), index);
+    let bytes = series_index::encode(11, &index, &[1, 2, 3]);
+    assert_eq!(series_index::decode(Path::new("x"), 11, &bytes).unwrap(), (index, vec![1, 2, 3]));
     assert!(series_index::decode(Path::new("x"), 12, &bytes).is_err(), "an index of another segment");
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();

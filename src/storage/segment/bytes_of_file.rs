@@ -1,24 +1,50 @@
-//! A segment's file as the Parquet reader wants it.
+//! A segment's file as the Parquet reader wants it, and no byte of it unchecked.
+//!
+//! **Invariant:** what the reader gets has the checksums that were made when the segment was written. The reader believes
+//! what it reads, to the point of a panic on a footer that lies.
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 
+use crate::error::Error;
 use crate::fs::File;
+use crate::storage::series_index::SUM_BYTES;
 
 /// An open segment file.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentFile {
     file: Arc<dyn File>,
     len: u64,
+    sums: Arc<[u32]>,
 }
 
 impl SegmentFile {
-    pub(crate) fn new(file: Arc<dyn File>, len: u64) -> Self {
-        Self { file, len }
+    /// `sums` has one checksum for each [`SUM_BYTES`] of the `len` bytes.
+    pub(crate) fn new(file: Arc<dyn File>, len: u64, sums: Arc<[u32]>) -> Self {
+        Self { file, len, sums }
+    }
+
+    /// Reads the pieces that `length` bytes at `start` touch, checks them, and gives those bytes.
+    fn read(&self, start: u64, length: usize) -> crate::Result<Bytes> {
+        let piece = SUM_BYTES as u64;
+        let first = start / piece * piece;
+        let end = (start + length as u64).div_ceil(piece).saturating_mul(piece).min(self.len);
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; size(end - first)];
+        self.file.read_at(&mut bytes, first)?;
+        let sums = self.sums.iter().skip(size(first / piece));
+        for (number, (found, sum)) in bytes.chunks(SUM_BYTES).zip(sums).enumerate() {
+            if crc32fast::hash(found) != *sum {
+                let at = first + (number * SUM_BYTES) as u64;
+                return Err(Error::corrupted(self.file.path(), at, "these bytes of the segment fail their checksum"));
+            }
+        }
+        let from = size(start - first);
+        Ok(Bytes::from(bytes).slice(from..from + length))
     }
 }
 
@@ -29,19 +55,17 @@ impl Length for SegmentFile {
 }
 
 impl ChunkReader for SegmentFile {
-    type T = Chunk;
+    type T = BufReader<Chunk>;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
-        Ok(Chunk { file: self.clone(), at: start })
+        Ok(BufReader::with_capacity(SUM_BYTES, Chunk { file: self.clone(), at: start }))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
         if start.checked_add(length as u64).is_none_or(|end| end > self.len) {
             return Err(ParquetError::EOF(format!("{length} bytes at {start} of {}", self.len)));
         }
-        let mut bytes = vec![0; length];
-        self.file.read_at(&mut bytes, start).map_err(|error| ParquetError::External(Box::new(error)))?;
-        Ok(bytes.into())
+        self.read(start, length).map_err(|error| ParquetError::External(Box::new(error)))
     }
 }
 
@@ -56,8 +80,8 @@ impl Read for Chunk {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.file.len.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let len = buffer.len().min(left);
-        let target = buffer.split_at_mut(len).0;
-        self.file.file.read_at(target, self.at).map_err(io::Error::other)?;
+        let bytes = self.file.read(self.at, len).map_err(io::Error::other)?;
+        buffer.split_at_mut(len).0.copy_from_slice(&bytes);
         self.at += len as u64;
         Ok(len)
     }
