@@ -41,8 +41,8 @@ fn sources() -> BTreeMap<String, String> {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
             if path.is_dir() {
-                // The simulator is for tests alone.
-                if !["tests", "sim", "docs"].contains(&name) {
+                // The simulator and the door for fuzzers are for tests alone.
+                if !["tests", "sim", "docs", "fuzzing"].contains(&name) {
                     folders.push(path);
                 }
             } else if name.ends_with(".rs") && !["tests.rs", "sim.rs", "fuzzing.rs"].contains(&name) {

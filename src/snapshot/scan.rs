@@ -55,6 +55,10 @@ impl Scan {
     fn next_sealed(&mut self) -> Option<Result<RecordBatch>> {
         loop {
             if let Some(batch) = self.batches.as_mut().and_then(Iterator::next) {
+                if batch.is_err() {
+                    // A reader that failed may fail for ever; the next segment has a reader of its own.
+                    self.batches = None;
+                }
                 return Some(batch);
             }
             let segment = self.table.segments.get(self.segment)?;

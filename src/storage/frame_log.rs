@@ -97,7 +97,11 @@ impl FrameLog {
     }
 
     /// Reads a log. `durable_end` is where another record says that it reached at least.
-    pub(crate) fn open(file: Arc<dyn File>, kind: Kind, durable_end: u64) -> Result<Opened> {
+    ///
+    /// What is read may be in the page cache only: the process may have died between an append and its sync. So it is synced
+    /// before anybody counts on it; and after a failed sync, which leaves pages that no later sync writes, it is `rewritten`
+    /// first.
+    pub(crate) fn open(file: Arc<dyn File>, kind: Kind, durable_end: u64, rewritten: bool) -> Result<Opened> {
         let path = file.path().to_path_buf();
         let bytes = fs::read_all(&*file)?;
         let Some((found, frames)) = bytes.split_at_checked(HEAD_BYTES as usize) else {
@@ -120,11 +124,14 @@ impl FrameLog {
             return Err(Error::corrupted(&path, end, format!("{} has a broken frame before whole ones", kind.what)));
         }
         let cut_bytes = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
-        let log = Self { file, end, sequence, synced_end: HEAD_BYTES };
+        let log = Self { file, end, sequence, synced_end: end };
         if !rest.is_empty() {
             log.file.set_len(end)?;
-            log.file.sync_data()?;
         }
+        if rewritten {
+            log.file.write_at(bytes.get(..HEAD_BYTES as usize + at).unwrap_or_default(), 0)?;
+        }
+        log.file.sync_data()?;
         Ok(Opened { log, payloads, cut_bytes })
     }
 

@@ -143,6 +143,7 @@ impl Manifest {
         dir: &Path,
         names: &[String],
         durable: (u64, u64),
+        rewritten: bool,
     ) -> Result<(Self, u64)> {
         let number_of = |name: &String| name.strip_prefix(PREFIX).and_then(|number| number.parse::<u64>().ok());
         let mut numbers: Vec<u64> = names.iter().filter_map(number_of).collect();
@@ -152,7 +153,7 @@ impl Manifest {
         let missing = || Error::corrupted(&path, 0, format!("manifest {} or a later one should be here", durable.0));
         let file = fs.open(&path)?.filter(|_| number >= durable.0).ok_or_else(missing)?;
         let durable_end = if number == durable.0 { durable.1 } else { 0 };
-        let opened = FrameLog::open(file, KIND, durable_end)?;
+        let opened = FrameLog::open(file, KIND, durable_end, rewritten)?;
         let mut catalog = Catalog::default();
         for (index, payload) in opened.payloads.iter().enumerate() {
             let mut edits = Decoder::new(payload);

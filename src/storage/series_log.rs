@@ -50,8 +50,8 @@ impl SeriesLog {
     }
 
     /// Opens the log and gives its records' payloads and the bytes of a torn tail that was cut off.
-    pub(crate) fn open(file: Arc<dyn File>, durable_end: u64) -> Result<(Self, Vec<Vec<u8>>, u64)> {
-        let opened = FrameLog::open(file, KIND, durable_end)?;
+    pub(crate) fn open(file: Arc<dyn File>, durable_end: u64, rewritten: bool) -> Result<(Self, Vec<Vec<u8>>, u64)> {
+        let opened = FrameLog::open(file, KIND, durable_end, rewritten)?;
         let payloads = opened.payloads.into_iter().skip(1).collect();
         Ok((Self { log: Mutex::new(opened.log) }, payloads, opened.cut_bytes))
     }

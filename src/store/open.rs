@@ -166,15 +166,20 @@ impl Opening {
         ends: Ends,
     ) -> Result<(Core, crossbeam::channel::Receiver<crate::maintain::background::Work>)> {
         let names: Vec<String> = self.names(&self.path)?;
+        // The last process may have died between giving a name and syncing it. What is found is counted on, so it is made
+        // durable first.
+        for dir in [self.path.clone(), segments_dir(&self.path), self.path.join(LIVE_DIR)] {
+            self.fs.sync_dir(&dir)?;
+        }
         let durable = (ends.manifest_number, ends.manifest_end);
-        let (manifest, manifest_cut) = Manifest::open(self.fs.clone(), &self.path, &names, durable)?;
+        let was_poisoned = names.iter().any(|name| name == POISON_FILE);
+        let (manifest, manifest_cut) = Manifest::open(self.fs.clone(), &self.path, &names, durable, was_poisoned)?;
         let catalog = manifest.catalog().clone();
         let cache = Arc::new(MetadataCache::new(self.options.metadata_cache_bytes_max));
         let mut tables = self.tables(&catalog, &cache)?;
-        let (series_log, series_cut) = self.series(&catalog, &tables, ends.series_end)?;
+        let (series_log, series_cut) = self.series(&catalog, &tables, ends.series_end, was_poisoned)?;
         self.remove_orphans(&catalog)?;
         self.remove_spilled()?;
-        let was_poisoned = names.iter().any(|name| name == POISON_FILE);
         let (blocks, nothing, marks) = self.blocks(&catalog, &tables, was_poisoned)?;
         let live_dir = self.path.join(LIVE_DIR);
         let pool = BlockPool::new(
@@ -250,11 +255,12 @@ impl Opening {
         catalog: &Catalog,
         tables: &BTreeMap<TableId, TableState>,
         durable_end: u64,
+        rewritten: bool,
     ) -> Result<(SeriesLog, u64)> {
         let path = self.path.join(SERIES_FILE);
         let gone = || Error::corrupted(&path, 0, "the series log is gone");
         let file = self.fs.open(&path)?.ok_or_else(gone)?;
-        let (log, payloads, cut) = SeriesLog::open(file, durable_end)?;
+        let (log, payloads, cut) = SeriesLog::open(file, durable_end, rewritten)?;
         for (index, payload) in payloads.iter().enumerate() {
             let damaged = |what: &str| SeriesLog::damaged(&path, format!("record {}: {what}", index + 1));
             let mut record = Record::decode(payload).ok_or_else(|| damaged("it cannot be read"))?;
