@@ -272,6 +272,8 @@ impl Stream for Answer {
             return Poll::Ready(None);
         }
         let item = match this.received.poll_recv(context) {
+            // What an operator says when it finds itself stopped is no more than an echo of the alarm.
+            Poll::Ready(Some(Err(_))) if this.stop.is_set() => Some(Err(timed_out(&this.limits))),
             Poll::Ready(Some(item)) => Some(item),
             // The task has ended, and if not of itself then of a panic.
             Poll::Ready(None) => match Pin::new(&mut this.task).poll(context) {

@@ -61,6 +61,22 @@ fn a_frame_ends_at_its_timeout_on_a_runtime_without_a_timer() {
 }
 
 #[test]
+fn an_operator_that_stops_first_is_a_timeout_too() {
+    let (engine, _dir) = engine(Options::default().query_timeout(Duration::from_millis(50)).query_threads(2));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for text in ENDLESS {
+        let error = runtime.block_on(async {
+            let mut stream = engine.sql(text).await.unwrap().execute_stream().await.unwrap();
+            assert!(futures::poll!(stream.next()).is_pending());
+            // Nobody looks until the work below has ended, with whatever error it ended with.
+            until(text, || engine.busy_tasks() == 0);
+            stream.next().await.unwrap().unwrap_err()
+        });
+        assert!(matches!(Error::from(error), Error::QueryTimeout { .. }), "{text}");
+    }
+}
+
+#[test]
 fn a_caller_who_leaves_ends_the_query() {
     let (engine, _dir) = engine(Options::default().query_threads(2));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
