@@ -243,6 +243,23 @@ pub enum Error {
         /// The first failure.
         reason: String,
     },
+    /// A file of the snapshot was removed, because files that old snapshots keep had reached `pinned_bytes_max`. Run the
+    /// query again.
+    #[error("{} is gone: the snapshot is so old that its files exceeded pinned_bytes_max; run the query again, or raise the option", path.display())]
+    SnapshotExpired {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The writing process changes the store faster than this one could look at it.
+    #[error("no snapshot of {} within snapshot_timeout = {snapshot_timeout:?} ({reason}); try again", path.display())]
+    NoSnapshot {
+        /// The store.
+        path: PathBuf,
+        /// The limit.
+        snapshot_timeout: Duration,
+        /// What stood in the way last.
+        reason: String,
+    },
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -328,7 +345,9 @@ impl Error {
             | Self::CopyOnWrite { .. }
             | Self::Batch { .. } => ErrorKind::Invalid,
             Self::LimitExceeded { .. } => ErrorKind::Limit,
-            Self::Overloaded { .. } | Self::Locked { .. } => ErrorKind::Busy,
+            Self::Overloaded { .. } | Self::Locked { .. } | Self::SnapshotExpired { .. } | Self::NoSnapshot { .. } => {
+                ErrorKind::Busy
+            }
             Self::StorageFull { .. } | Self::Io { .. } | Self::Background { .. } => ErrorKind::Storage,
             Self::Corrupted { .. } => ErrorKind::Corrupted,
             Self::Poisoned { .. } => ErrorKind::Poisoned,

@@ -30,14 +30,14 @@ pub use options::{Durability, Options, Overload};
 #[cfg(feature = "sql")]
 pub use query::Rows;
 pub use snapshot::scan::Scan;
-pub use store::{Recovery, Store, Table, Writer};
+pub use store::{Reader, Recovery, Store, Table, Writer};
 
 /// What most programs need: `use denyut::prelude::*`.
 pub mod prelude {
     #[cfg(feature = "sql")]
     pub use crate::Rows;
     pub use crate::{
-        Appended, Dedup, Durability, Error, ErrorKind, FieldType, Options, Overload, Row, Schema, SeriesId, Store,
-        Table, Time, Value, Writer, now, row,
+        Appended, Dedup, Durability, Error, ErrorKind, FieldType, Options, Overload, Reader, Row, Schema, SeriesId,
+        Store, Table, Time, Value, Writer, now, row,
     };
 }

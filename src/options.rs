@@ -70,6 +70,8 @@ pub struct Options {
     pub(crate) future_max: Duration,
     pub(crate) allow_copy_on_write: bool,
     pub(crate) metadata_cache_bytes_max: usize,
+    pub(crate) pinned_bytes_max: u64,
+    pub(crate) snapshot_timeout: Duration,
     pub(crate) query_threads: usize,
     pub(crate) query_bytes_max: usize,
     pub(crate) query_spill_bytes_max: u64,
@@ -103,6 +105,8 @@ impl Default for Options {
             future_max: Duration::from_secs(366 * 86_400),
             allow_copy_on_write: false,
             metadata_cache_bytes_max: 64 << 20,
+            pinned_bytes_max: 8 << 30,
+            snapshot_timeout: Duration::from_secs(5),
             query_threads: cores,
             query_bytes_max: 1 << 30,
             query_spill_bytes_max: 8 << 30,
@@ -167,6 +171,12 @@ impl Options {
         allow_copy_on_write: bool,
         /// Bytes of segment footers and series indexes kept in memory. Default 64 MiB.
         metadata_cache_bytes_max: usize,
+        /// Bytes of segments that the store has replaced or dropped and that snapshots still read, in this process and in
+        /// others. Beyond it the oldest are removed all the same, and their readers get
+        /// [`SnapshotExpired`](crate::Error::SnapshotExpired). Default 8 GiB.
+        pinned_bytes_max: u64,
+        /// How long a reader in another process tries to see one moment of a store that changes under it. Default 5 s.
+        snapshot_timeout: Duration,
         /// Threads of the store's own query runtime. Default: the cores.
         query_threads: usize,
         /// Bytes that the operators of all queries together may hold (sorts, joins, groups); scans hold a few batches

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
 /// What keeps the memory alive.
 pub(crate) enum Backing {
@@ -92,6 +92,15 @@ impl Mapping {
         // SAFETY: in bounds and aligned (checked above; the start is 16-aligned), alive as long as `self`, and only ever
         // accessed as an atomic.
         unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(offset).cast()) }
+    }
+
+    /// The word at `offset`, with all that was written before it was stored with release. Also on a mapping that may only
+    /// be read, where Rust has relaxed loads and no others, so that the order comes from a fence.
+    #[inline]
+    pub(crate) fn load_acquire(&self, offset: usize) -> u64 {
+        let value = self.word(offset).load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        value
     }
 
     /// The byte at `offset`, which is in bounds.

@@ -58,6 +58,8 @@ pub(crate) trait FileSystem: Send + Sync + Debug {
     fn create(&self, path: &Path) -> Result<Arc<dyn File>>;
     /// Opens a file for reading and writing; `None` if there is no such name. Refuses what is not a plain file.
     fn open(&self, path: &Path) -> Result<Option<Arc<dyn File>>>;
+    /// As [`open`](Self::open), for reading and locking alone: what needs no right to write.
+    fn open_read(&self, path: &Path) -> Result<Option<Arc<dyn File>>>;
     /// Renames a file, replacing what has the name. Durable after [`sync_dir`](Self::sync_dir).
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
     /// Removes a name. Fine if it is not there.
@@ -92,10 +94,12 @@ pub(crate) trait File: Send + Sync + Debug + UnwindSafe + RefUnwindSafe {
     fn sync_range(&self, mapping: &Mapping, offset: usize, len: usize) -> Result<()>;
     /// Fails if a write-back of this file failed and nobody was told; forces none.
     fn check_write_back(&self) -> Result<()>;
-    /// Maps the first `len` bytes, shared, for reading and writing.
+    /// Maps the first `len` bytes, shared, for reading, and for writing if the file was opened for that.
     fn map(&self, len: usize) -> Result<Mapping>;
     /// Takes the lock if it is free; false if somebody holds it.
     fn try_lock(&self, kind: LockKind) -> Result<bool>;
+    /// Gives up the lock. Closing does so too.
+    fn unlock(&self) -> Result<()>;
     /// What it is, beside its name.
     fn identity(&self) -> Result<Identity>;
 }

@@ -20,17 +20,35 @@ pub(crate) struct RealFs;
 struct RealFile {
     file: fs::File,
     path: PathBuf,
+    access: Access,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Create,
+    Write,
+    Read,
 }
 
 impl RealFs {
-    fn open_with(path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
+    fn open_with(path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
         // NONBLOCK so that a FIFO in a file's place is an error and not a wait; NOFOLLOW so that a link is none.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let file = fs::OpenOptions::new().read(true).write(true).create_new(create).custom_flags(flags).open(path)?;
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(access != Access::Read).create_new(access == Access::Create).custom_flags(flags);
+        let file = options.open(path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
         }
-        Ok(Arc::new(RealFile { file, path: path.to_path_buf() }))
+        Ok(Arc::new(RealFile { file, path: path.to_path_buf(), access }))
+    }
+
+    fn find(path: &Path, access: Access) -> Result<Option<Arc<dyn File>>> {
+        match Self::open_with(path, access) {
+            Ok(file) => Ok(Some(file)),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::io("opening", path, source)),
+        }
     }
 }
 
@@ -62,15 +80,15 @@ impl FileSystem for RealFs {
     }
 
     fn create(&self, path: &Path) -> Result<Arc<dyn File>> {
-        Self::open_with(path, true).map_err(|source| Error::io("creating", path, source))
+        Self::open_with(path, Access::Create).map_err(|source| Error::io("creating", path, source))
     }
 
     fn open(&self, path: &Path) -> Result<Option<Arc<dyn File>>> {
-        match Self::open_with(path, false) {
-            Ok(file) => Ok(Some(file)),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::io("opening", path, source)),
-        }
+        Self::find(path, Access::Write)
+    }
+
+    fn open_read(&self, path: &Path) -> Result<Option<Arc<dyn File>>> {
+        Self::find(path, Access::Read)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
@@ -164,7 +182,13 @@ impl File for RealFile {
     }
 
     fn map(&self, len: usize) -> Result<Mapping> {
-        let map = memmap2::MmapOptions::new().len(len).map_raw(&self.file).map_err(self.error("mapping"))?;
+        let mut options = memmap2::MmapOptions::new();
+        options.len(len);
+        let map = match self.access {
+            Access::Read => options.map_raw_read_only(&self.file),
+            Access::Create | Access::Write => options.map_raw(&self.file),
+        };
+        let map = map.map_err(self.error("mapping"))?;
         Mapping::new(Backing::File(map)).ok_or_else(|| Error::corrupted(&self.path, 0, "nothing to map"))
     }
 
@@ -178,6 +202,10 @@ impl File for RealFile {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
             Err(source) => Err(self.error("locking")(source.into())),
         }
+    }
+
+    fn unlock(&self) -> Result<()> {
+        rustix::fs::flock(&self.file, FlockOperation::Unlock).map_err(|source| self.error("unlocking")(source.into()))
     }
 
     fn identity(&self) -> Result<Identity> {

@@ -41,6 +41,8 @@ pub(crate) struct LiveBlock {
     pub(super) bounds: Mutex<super::read::TimeBounds>,
     pub(super) marks: Mutex<()>,
     home: OnceLock<Sender<Released>>,
+    /// Rows and heap bytes that count, where the published words are not to be believed.
+    fixed: Option<(u64, u64)>,
 }
 
 /// What is left of a block when nobody looks at it any more.
@@ -113,7 +115,19 @@ impl LiveBlock {
             bounds: Mutex::default(),
             marks: Mutex::default(),
             home: OnceLock::new(),
+            fixed: None,
         }
+    }
+
+    /// With these rows and heap bytes, whatever the published words say.
+    pub(super) fn with_fixed(mut self, rows: u64, heap_bytes: u64) -> Self {
+        self.fixed = Some((rows, heap_bytes));
+        self
+    }
+
+    /// Whether it shows what a sync made durable, and not what its writer has published.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.fixed.is_some()
     }
 
     /// Where the file goes when the last handle is dropped. Set once, by the pool.
@@ -125,14 +139,14 @@ impl LiveBlock {
     #[inline]
     pub(crate) fn rows(&self) -> usize {
         // Acquire pairs with the cursor's release: what it wrote before is visible after.
-        let rows = self.mapping.word(PUBLISHED).load(Ordering::Acquire);
+        let rows = self.fixed.map_or_else(|| self.mapping.load_acquire(PUBLISHED), |(rows, _)| rows);
         usize::try_from(rows).map_or(self.layout.capacity, |rows| rows.min(self.layout.capacity))
     }
 
     /// Heap bytes that the published rows use, and perhaps those of a row being written.
     pub(crate) fn heap_bytes(&self) -> usize {
         // Acquire pairs with the cursor's release: the bytes below are visible, whichever row they belong to.
-        let used = self.mapping.word(HEAP_USED).load(Ordering::Acquire);
+        let used = self.fixed.map_or_else(|| self.mapping.load_acquire(HEAP_USED), |(_, used)| used);
         usize::try_from(used).map_or(self.layout.heap.len(), |used| used.min(self.layout.heap.len()))
     }
 

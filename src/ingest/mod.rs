@@ -9,6 +9,7 @@ pub(crate) mod header;
 pub(crate) mod layout;
 pub(crate) mod live_block;
 pub(crate) mod marks;
+pub(crate) mod observe;
 pub(crate) mod pool;
 pub(crate) mod read;
 pub(crate) mod recover;

@@ -5,7 +5,8 @@
 //! seal record can name again.
 //!
 //! **Invariant:** nobody looks at a file that is recycled. In this process the last `Arc` of its block is gone; other
-//! processes hold a shared lock while they look, so a file whose exclusive lock is not free is unlinked instead.
+//! processes hold a shared lock while they look, so a file whose exclusive lock is not free waits until it is. When the
+//! budget is met before that, the file is unlinked: its reader keeps what it looks at, and the store makes a new one.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +53,8 @@ pub(crate) struct BlockPool {
 #[derive(Debug, Default)]
 struct State {
     free: Vec<Free>,
+    /// Blocks that a reader in another process still looks at.
+    held: Vec<Released>,
     files: usize,
     bytes: u64,
     next_id: u64,
@@ -122,7 +125,7 @@ impl BlockPool {
         state.files += 1;
         state.bytes += released.mapping.len() as u64;
         drop(state);
-        self.recycle(released)
+        self.recycle(released).map(drop)
     }
 
     /// A block for `schema`, empty and not yet visible to anybody. Waits for the budget as the options say.
@@ -190,6 +193,12 @@ impl BlockPool {
                 state.bytes += bytes;
                 state.files += 1;
                 return Ok(None);
+            }
+            if !state.held.is_empty() {
+                drop(state);
+                self.make_way_of_held()?;
+                state = self.state();
+                continue;
             }
             let wait = match self.options.overload {
                 Overload::Fail => std::time::Duration::ZERO,
@@ -295,16 +304,19 @@ impl BlockPool {
         Ok(Arc::new(LiveBlock::new((id, generation), schema.clone(), file, mapping, layout, FIRST_COMMIT)))
     }
 
-    /// Gives a file that nobody looks at its next generation and puts it into the free queue.
-    pub(crate) fn recycle(&self, released: Released) -> Result<()> {
+    /// Gives a file that nobody looks at its next generation and puts it into the free queue. False if somebody in another
+    /// process looks at it.
+    pub(crate) fn recycle(&self, released: Released) -> Result<bool> {
         let Released { id, file, mapping, sealed } = released;
         if !sealed {
-            return Ok(());
+            return Ok(true);
         }
         let bytes = mapping.len() as u64;
         if !file.try_lock(LockKind::Exclusive)? {
-            self.forget(bytes);
-            return self.unlink(&file);
+            // Somebody may want its bytes more than its reader's leave.
+            self.state().held.push(Released { id, file, mapping, sealed });
+            self.changed.notify_all();
+            return Ok(false);
         }
         let generation = self.next_generation();
         mapping.word(PUBLISHED).store(0, Ordering::Relaxed);
@@ -315,7 +327,28 @@ impl BlockPool {
         file.try_lock(LockKind::Shared)?;
         self.state().free.push(Free { id, generation, file, mapping });
         self.changed.notify_all();
-        Ok(())
+        Ok(true)
+    }
+
+    /// Recycles blocks whose readers have gone. Says whether some have not.
+    pub(crate) fn retry_held(&self) -> Result<bool> {
+        let held = std::mem::take(&mut self.state().held);
+        held.into_iter().try_for_each(|released| self.recycle(released).map(drop))?;
+        Ok(!self.state().held.is_empty())
+    }
+
+    /// Frees the bytes of a block that is held by a reader, if not by its leave.
+    fn make_way_of_held(&self) -> Result<()> {
+        let before = self.state().held.len();
+        self.retry_held()?;
+        let mut state = self.state();
+        if state.held.len() < before || state.held.is_empty() {
+            return Ok(());
+        }
+        let released = state.held.remove(0);
+        drop(state);
+        self.forget(released.mapping.len() as u64);
+        self.unlink(&released.file)
     }
 
     fn unlink(&self, file: &Arc<dyn File>) -> Result<()> {

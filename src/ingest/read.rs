@@ -91,8 +91,9 @@ impl LiveBlock {
 
     fn nulls(self: &Arc<Self>, field: usize, layout: &FieldLayout, rows: Range<usize>) -> Option<NullBuffer> {
         let absent = layout.absent?;
-        // Relaxed: the flag of a published row was set before its count was, and the count was loaded with acquire.
-        if self.mapping.byte(self.layout.null_flags + field).load(Ordering::Relaxed) == 0 {
+        // Relaxed: the flag of a published row was set before its count was, and the count was loaded with acquire. No
+        // sync vouches for the flags, so where the count comes from a sync they say nothing.
+        if !self.is_fixed() && self.mapping.byte(self.layout.null_flags + field).load(Ordering::Relaxed) == 0 {
             return None;
         }
         let present = pack(&self.column(absent, 1, rows), |byte| byte == 0);

@@ -17,6 +17,7 @@ use crate::options::Durability;
 use crate::snapshot::view::Stage;
 
 use super::core::Core;
+use super::cuts::cut_loop;
 
 /// What the threads are told.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) enum Work {
     Seal(u64),
     /// A writer was opened: there is a house to keep.
     WriterOpened,
+    /// Files wait for their last reader.
+    FilesReleased,
 }
 
 /// How often marks are made and ages are looked at while writers are open.
@@ -43,7 +46,7 @@ pub(crate) struct Background {
 
 impl Background {
     /// Starts the threads of `core`. They hold it weakly between two pieces of work, so that the last handle closes it.
-    pub(crate) fn start(core: &Arc<Core>, work: Receiver<Work>) -> Result<Self> {
+    pub(crate) fn start(core: &Arc<Core>, work: Receiver<Work>, opened: Receiver<()>) -> Result<Self> {
         let (stop, stopped) = unbounded::<()>();
         let background = Self { threads: Mutex::default(), stop: Mutex::new(Some(stop)) };
         if !core.options.background {
@@ -54,6 +57,8 @@ impl Background {
             let (core, to_seal, stopped) = (Arc::downgrade(core), to_seal.clone(), stopped.clone());
             background.spawn(format!("denyut-seal-{number}"), move || seal_loop(&core, &to_seal, &stopped))?;
         }
+        let (weak, stopped_too) = (Arc::downgrade(core), stopped.clone());
+        background.spawn("denyut-cut".into(), move || cut_loop(&weak, &opened, &stopped_too))?;
         let (weak, stopped_too) = (Arc::downgrade(core), stopped.clone());
         let released = core.pool.released().clone();
         background.spawn("denyut-keep".into(), move || keep_loop(&weak, &work, &seals, &stopped_too))?;
@@ -154,7 +159,7 @@ fn keep_loop(core: &Weak<Core>, work: &Receiver<Work>, seals: &Sender<u64>, stop
                     let _ = seals.send(id);
                     continue;
                 }
-                Ok(Work::WriterOpened) => {}
+                Ok(Work::WriterOpened | Work::FilesReleased) => {}
                 Err(_) => return,
             },
             recv(crossbeam::channel::at(wake)) -> _ => {}
@@ -188,14 +193,35 @@ impl Core {
                 next = next.min(Instant::now() + TICK);
             }
         }
+        if self.look_after_files() {
+            next = next.min(Instant::now() + TICK);
+        }
         asked.retain(|id, _| view.blocks().any(|view| view.block.id == *id));
         next.max(Instant::now() + TICK)
     }
 
-    /// Takes a block nobody looks at any more. A failed sync poisons the store; anything else costs the file only.
+    /// Removes and recycles files whose last reader in another process has gone. Says whether some still have one.
+    fn look_after_files(&self) -> bool {
+        let held = self.pool.retry_held();
+        let held = held.map_err(|error| self.poison_if_sync(error)).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a live block was not recycled");
+            true
+        });
+        let pinned = self.pins.sweep().unwrap_or_else(|error| {
+            tracing::warn!(%error, "files that nobody reads were not removed");
+            true
+        });
+        held || pinned
+    }
+
+    /// Takes a block nobody of this process looks at any more. A failed sync poisons the store; anything else costs the file only.
     pub(crate) fn recycle(&self, block: Released) {
         match self.pool.recycle(block).map_err(|error| self.poison_if_sync(error)) {
-            Ok(()) => self.counters.blocks_recycled.add(1),
+            Ok(true) => self.counters.blocks_recycled.add(1),
+            Ok(false) => {
+                // The keeper ends only at close.
+                let _ = self.work.send(Work::FilesReleased);
+            }
             Err(error) => tracing::warn!(%error, "a live block was not recycled"),
         }
     }

@@ -6,7 +6,7 @@
 //! **Invariant:** a failed sync is never repeated. It shuts the gate, marks the blocks and the directory, and every later
 //! commit or sync answers [`Poisoned`](Error::Poisoned).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::channel::Sender;
@@ -25,13 +25,12 @@ use crate::storage::control::{Control, Ends};
 use crate::storage::edit::Edit;
 use crate::storage::manifest::{CommitError, Manifest};
 use crate::storage::metadata_cache::MetadataCache;
+use crate::storage::places::{POISON_FILE, segments_dir};
 use crate::storage::series_log::SeriesLog;
 
 use super::background::Work;
 use super::counters::Counters;
-
-/// Name of the file that says that a sync failed.
-pub(crate) const POISON_FILE: &str = "poisoned";
+use super::pins::Pins;
 
 /// An open store.
 pub(crate) struct Core {
@@ -52,7 +51,10 @@ pub(crate) struct Core {
     /// Signalled when a block leaves `sealing`.
     pub(crate) sealed: std::sync::Condvar,
     pub(crate) segment_ids: std::sync::atomic::AtomicU64,
+    pub(crate) pins: Pins,
     pub(crate) work: Sender<Work>,
+    /// Tells who makes cuts that a writer was opened.
+    pub(crate) opened: Sender<()>,
 }
 
 impl Core {
@@ -120,7 +122,9 @@ impl Core {
     fn publish(&self, view: &View, manifest: &Manifest, series_end: u64) {
         let (manifest_number, manifest_end) = manifest.position();
         let ends = Ends { manifest_number, manifest_end, series_end, clock: self.clock.last() };
-        self.control.publish(ends, view.blocks().map(|view| (view.block.id, view.block.generation)));
+        let pin = self.pins.current();
+        self.control.publish(ends, pin, view.blocks().map(|view| (view.block.id, view.block.generation)));
+        self.pins.published(pin);
     }
 
     /// Makes every row published so far durable, of one table or of all.
@@ -161,9 +165,4 @@ impl Core {
         tracing::error!(%reason, marked = marked.is_ok(), "store poisoned by a failed sync");
         shut.error()
     }
-}
-
-/// Where a store's segments are.
-pub(crate) fn segments_dir(store: &Path) -> PathBuf {
-    store.join("segments")
 }

@@ -21,6 +21,7 @@ use super::rows::Rows;
 use super::session::base;
 use super::threads::Threads;
 use crate::error::{Error, Result};
+use crate::maintain::pins::PinView;
 use crate::options::Options;
 use crate::snapshot::Snapshot;
 
@@ -30,6 +31,8 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn snapshot(&self) -> Result<Arc<Snapshot>>;
     /// Numbers for `system.counters`.
     fn counters(&self) -> Vec<(&'static str, u64)>;
+    /// Rows for `system.pins`.
+    fn pins(&self) -> Vec<PinView>;
 }
 
 /// Plans and runs statements. Its threads start at the first one. Cheap to clone; drops anywhere.

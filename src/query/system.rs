@@ -24,6 +24,7 @@ use super::failure::external;
 use super::session::BATCH_ROWS;
 use super::statistics::time_bounds;
 use crate::error::Result as StoreResult;
+use crate::maintain::pins::PinView;
 use crate::model::names::TIME;
 use crate::model::table::time_type;
 use crate::model::time::nanos_of;
@@ -31,7 +32,8 @@ use crate::snapshot::{LiveRange, Snapshot, TableView};
 use crate::storage::edit::SegmentMeta;
 
 /// The tables there are.
-pub(super) const NAMES: [&str; 7] = ["counters", "fields", "live_blocks", "partitions", "segments", "series", "tables"];
+pub(super) const NAMES: [&str; 8] =
+    ["counters", "fields", "live_blocks", "partitions", "pins", "segments", "series", "tables"];
 
 /// A column under construction, in rows.
 enum Column {
@@ -231,6 +233,16 @@ fn counters(rows: &[(&'static str, u64)]) -> Columns {
     }
 }
 
+fn pins(rows: &[PinView]) -> Columns {
+    columns! { rows;
+        "pin": Count = |pin| pin.pin,
+        "held": Flag = |pin| pin.held,
+        "age_ns": Nanoseconds = |pin| pin.age.map(nanos_of),
+        "segments": Count = |pin| pin.segments,
+        "bytes": Count = |pin| pin.bytes,
+    }
+}
+
 /// A table's name, a series' number, and its tags as JSON.
 type SeriesRow = (String, u32, String);
 
@@ -299,6 +311,7 @@ pub(super) fn table(
         "live_blocks" => live_blocks(&[]),
         "segments" => segments(&[]),
         "partitions" => partitions(&[]),
+        "pins" => pins(&[]),
         _ => counters(&[]),
     };
     let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type(), true));
@@ -319,6 +332,7 @@ impl Listing {
             }
             "segments" => segments(&segments_of(all).collect::<Vec<_>>()),
             "partitions" => partitions(&partition_rows(all)),
+            "pins" => pins(&self.source.pins()),
             _ => counters(&self.source.counters()),
         }
     }

@@ -25,6 +25,10 @@ impl Source for Nothing {
         Ok(Snapshot::take(&self.view, &self.gate))
     }
 
+    fn pins(&self) -> Vec<crate::maintain::pins::PinView> {
+        Vec::new()
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
         vec![("appended_rows", 7)]
     }

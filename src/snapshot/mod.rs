@@ -13,6 +13,7 @@
 
 pub(crate) mod copying;
 pub(crate) mod cut;
+pub(crate) mod follower;
 pub(crate) mod live_range;
 pub(crate) mod scan;
 #[cfg(all(test, denyut_loom))]
@@ -22,6 +23,7 @@ pub(crate) mod view;
 use std::sync::Arc;
 
 use crate::model::TableSchema;
+use crate::storage::pin::HeldPin;
 pub(crate) use crate::storage::segment::Segment;
 pub(crate) use crate::storage::series_view::SeriesView;
 
@@ -32,6 +34,7 @@ pub(crate) use view::{BlockView, TableState, View, ViewCell};
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     tables: Vec<Arc<TableView>>,
+    _pin: Option<Arc<HeldPin>>,
 }
 
 /// One table in a snapshot.
@@ -48,6 +51,11 @@ impl Snapshot {
     /// Reads the counts of `view` as one moment.
     pub(crate) fn take(view: &ViewCell, gate: &cut::Gate) -> Arc<Self> {
         let (view, rows) = cut::take(view, gate);
+        Self::of(&view, rows, None)
+    }
+
+    /// What `view` says, with so many rows of each of its blocks. `pin` keeps its files.
+    fn of(view: &View, rows: Vec<usize>, pin: Option<Arc<HeldPin>>) -> Arc<Self> {
         let mut rows = rows.into_iter();
         let table = |state: &Arc<TableState>| {
             let live = state.blocks.iter().zip(&mut rows).map(|(block, rows)| LiveRange::new(block, rows));
@@ -62,7 +70,7 @@ impl Snapshot {
         };
         let mut tables: Vec<_> = view.tables.values().map(table).collect();
         tables.sort_by(|a, b| a.schema.name.cmp(&b.schema.name));
-        Arc::new(Self { tables })
+        Arc::new(Self { tables, _pin: pin })
     }
 
     /// The tables, by name.

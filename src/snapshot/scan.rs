@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use crate::error::{Error, Result};
 use crate::storage::segment::Batches;
 
-use super::{TableView, copying};
+use super::{Snapshot, TableView, copying};
 
 /// Rows of a batch at most.
 const BATCH_ROWS: usize = 8_192;
@@ -23,12 +23,19 @@ pub struct Scan {
     live_row: usize,
     segment: usize,
     batches: Option<Batches>,
+    _snapshot: Option<Arc<Snapshot>>,
 }
 
 impl Scan {
     pub(crate) fn new(table: Arc<TableView>) -> Self {
         let projection = (0..table.schema.arrow().fields().len()).collect();
-        Self { table, projection, live: 0, live_row: 0, segment: 0, batches: None }
+        Self { table, projection, live: 0, live_row: 0, segment: 0, batches: None, _snapshot: None }
+    }
+
+    /// Keeps the snapshot, and so the files of its moment.
+    pub(crate) fn keeping(mut self, snapshot: Arc<Snapshot>) -> Self {
+        self._snapshot = Some(snapshot);
+        self
     }
 
     /// The columns: `time`, tags, fields.

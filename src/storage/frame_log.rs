@@ -192,6 +192,55 @@ impl FrameLog {
     }
 }
 
+/// A log that another process writes, read from its start on, frame by frame.
+#[derive(Debug)]
+pub(crate) struct FrameTail {
+    file: Arc<dyn File>,
+    at: u64,
+    sequence: u64,
+}
+
+impl FrameTail {
+    pub(crate) fn open(file: Arc<dyn File>, kind: Kind) -> Result<Self> {
+        let mut head = vec![0; HEAD_BYTES as usize];
+        file.read_at(&mut head, 0)?;
+        FrameLog::check_head(file.path(), kind, &head)?;
+        Ok(Self { file, at: HEAD_BYTES, sequence: 0 })
+    }
+
+    /// The payloads of the frames that have come since the last call. A frame that is being written is left for the next
+    /// call; up to `durable_end`, if one is given, all must be whole, and none is read beyond.
+    pub(crate) fn read(&mut self, durable_end: Option<u64>) -> Result<Vec<Vec<u8>>> {
+        let end = match durable_end {
+            Some(end) => end,
+            None => self.file.len()?,
+        };
+        if end <= self.at {
+            return Ok(Vec::new());
+        }
+        let mut bytes = vec![0; usize::try_from(end - self.at).unwrap_or(usize::MAX)];
+        self.file.read_at(&mut bytes, self.at)?;
+        let (mut from, mut payloads) = (0, Vec::new());
+        while let Some((sequence, payload)) =
+            bytes.get(from..).and_then(parse).filter(|(found, _)| *found == self.sequence + 1)
+        {
+            payloads.push(payload.to_vec());
+            self.sequence = sequence;
+            from += FRAME_HEAD_BYTES + payload.len();
+        }
+        self.at += from as u64;
+        if durable_end.is_some_and(|end| end != self.at) {
+            return Err(Error::corrupted(self.file.path(), self.at, format!("the log was whole up to {end}")));
+        }
+        Ok(payloads)
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+}
+
 /// Whether a whole frame with a later number lies anywhere in `bytes`.
 fn later_frame(bytes: &[u8], sequence: u64) -> bool {
     let plausible = sequence + 1..sequence + (1 << 20);

@@ -19,7 +19,7 @@ use crate::model::{TableId, TableSchema};
 
 use super::codec::{Decoder, Encoder};
 use super::edit::{Edit, Sealed, SegmentMeta};
-use super::frame_log::{FrameLog, Kind};
+use super::frame_log::{FrameLog, FrameTail, Kind};
 
 const KIND: Kind = Kind { magic: *b"dnytmnfs", version: 1, what: "manifest", synced_one_by_one: true };
 const PREFIX: &str = "manifest-";
@@ -82,6 +82,14 @@ impl Catalog {
         Ok(())
     }
 
+    fn apply_frame(&mut self, payload: &[u8]) -> std::result::Result<(), String> {
+        let mut edits = Decoder::new(payload);
+        while !edits.is_empty() {
+            self.apply(Edit::decode(&mut edits).ok_or("an edit that cannot be read")?)?;
+        }
+        Ok(())
+    }
+
     /// Edits that make this state from nothing.
     fn edits(&self) -> impl Iterator<Item = Edit> + '_ {
         let marks =
@@ -102,6 +110,45 @@ fn encode(edits: impl Iterator<Item = Edit>) -> Vec<u8> {
     let mut out = Encoder::default();
     edits.for_each(|edit| edit.encode(&mut out));
     out.into_bytes()
+}
+
+/// The manifest of a store that another process writes, read from its start on.
+#[derive(Debug)]
+pub(crate) struct ManifestTail {
+    pub(crate) number: u64,
+    tail: FrameTail,
+    catalog: Catalog,
+}
+
+impl ManifestTail {
+    /// `None` if there is no file of that number: the store has moved on to the next.
+    pub(crate) fn open(fs: &dyn FileSystem, dir: &Path, number: u64) -> Result<Option<Self>> {
+        let Some(file) = fs.open_read(&path(dir, number))? else { return Ok(None) };
+        Ok(Some(Self { number, tail: FrameTail::open(file, KIND)?, catalog: Catalog::default() }))
+    }
+
+    /// Reads on up to `durable_end`, or else as far as frames are whole. Says whether there was anything.
+    pub(crate) fn read(&mut self, durable_end: Option<u64>) -> Result<bool> {
+        let payloads = self.tail.read(durable_end)?;
+        for payload in &payloads {
+            self.catalog.apply_frame(payload).map_err(|reason| Error::corrupted(self.tail.path(), 0, reason))?;
+        }
+        Ok(!payloads.is_empty())
+    }
+
+    /// What it says.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+}
+
+/// The highest number of a manifest among `names`.
+pub(crate) fn newest(names: &[String]) -> Option<u64> {
+    names.iter().filter_map(number_of).max()
+}
+
+fn number_of(name: &String) -> Option<u64> {
+    name.strip_prefix(PREFIX).and_then(|number| number.parse().ok())
 }
 
 /// The open manifest.
@@ -145,7 +192,6 @@ impl Manifest {
         durable: (u64, u64),
         rewritten: bool,
     ) -> Result<(Self, u64)> {
-        let number_of = |name: &String| name.strip_prefix(PREFIX).and_then(|number| number.parse::<u64>().ok());
         let mut numbers: Vec<u64> = names.iter().filter_map(number_of).collect();
         numbers.sort_unstable();
         let number = numbers.pop().unwrap_or(durable.0);
@@ -156,12 +202,8 @@ impl Manifest {
         let opened = FrameLog::open(file, KIND, durable_end, rewritten)?;
         let mut catalog = Catalog::default();
         for (index, payload) in opened.payloads.iter().enumerate() {
-            let mut edits = Decoder::new(payload);
-            while !edits.is_empty() {
-                let damaged = |reason: String| Error::corrupted(&path, 0, format!("frame {}: {reason}", index + 1));
-                let edit = Edit::decode(&mut edits).ok_or_else(|| damaged("an edit that cannot be read".into()))?;
-                catalog.apply(edit).map_err(damaged)?;
-            }
+            let damaged = |reason: String| Error::corrupted(&path, 0, format!("frame {}: {reason}", index + 1));
+            catalog.apply_frame(payload).map_err(damaged)?;
         }
         if opened.payloads.is_empty() {
             return Err(Error::corrupted(&path, super::frame_log::HEAD_BYTES, "the manifest's first frame is broken"));

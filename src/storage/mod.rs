@@ -7,6 +7,8 @@ pub(crate) mod encoding;
 pub(crate) mod frame_log;
 pub(crate) mod manifest;
 pub(crate) mod metadata_cache;
+pub(crate) mod pin;
+pub(crate) mod places;
 pub(crate) mod segment;
 pub(crate) mod segment_writer;
 pub(crate) mod series_index;

@@ -2,8 +2,9 @@
 //! descriptors than one.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::fs::{self, FileSystem};
 use crate::model::TableSchema;
 
+use super::control::Control;
 use super::edit::SegmentMeta;
 use super::metadata_cache::{MetadataCache, SegmentIndex};
 use super::segment_writer::{index_path, parquet_path};
@@ -33,25 +35,73 @@ pub(crate) struct Segment {
     path: PathBuf,
     index_path: PathBuf,
     cache: Arc<MetadataCache>,
+    lease: Arc<Lease>,
+}
+
+/// Until when a segment's files are promised to be there.
+#[derive(Debug, Default)]
+pub(crate) struct Lease {
+    ended: AtomicBool,
+    /// In a process that reads beside the store's: where the store's pin is seen.
+    control: Option<Arc<Control>>,
+    /// The last pin under which the store was seen to have the segment.
+    pin: AtomicU64,
+}
+
+impl Lease {
+    /// For a segment that another process may remove.
+    pub(crate) fn of(control: Arc<Control>, pin: u64) -> Self {
+        Self { control: Some(control), pin: pin.into(), ..Self::default() }
+    }
+
+    /// The store has the segment under this pin too.
+    pub(crate) fn extend(&self, pin: u64) {
+        self.pin.fetch_max(pin, Ordering::Relaxed);
+    }
+
+    /// Ends it: the files are being removed.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    fn has_ended(&self) -> bool {
+        let moved_on = |control: &Arc<Control>| control.pin() != Some(self.pin.load(Ordering::Relaxed));
+        self.ended.load(Ordering::Relaxed) || self.control.as_ref().is_some_and(moved_on)
+    }
 }
 
 /// An iterator over a segment's batches.
 pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
 impl Segment {
-    pub(crate) fn new(
-        meta: SegmentMeta,
-        fs: Arc<dyn FileSystem>,
-        dir: &std::path::Path,
-        cache: Arc<MetadataCache>,
-    ) -> Self {
+    pub(crate) fn new(meta: SegmentMeta, fs: Arc<dyn FileSystem>, dir: &Path, cache: Arc<MetadataCache>) -> Self {
         let (path, index_path) = (parquet_path(dir, meta.id), index_path(dir, meta.id));
-        Self { meta, fs, path, index_path, cache }
+        Self { meta, fs, path, index_path, cache, lease: Arc::default() }
+    }
+
+    /// With a lease that another process can end.
+    pub(crate) fn leased(self, lease: Lease) -> Self {
+        Self { lease: Arc::new(lease), ..self }
+    }
+
+    /// Its files.
+    pub(crate) fn files(&self) -> [&Path; 2] {
+        [&self.path, &self.index_path]
+    }
+
+    pub(crate) fn lease(&self) -> &Arc<Lease> {
+        &self.lease
+    }
+
+    fn gone(&self, path: &Path) -> Error {
+        if self.lease.has_ended() {
+            return Error::SnapshotExpired { path: path.into() };
+        }
+        Error::corrupted(path, 0, "the manifest names this file, and it is gone")
     }
 
     fn open(&self, sums: &Arc<[u32]>) -> Result<SegmentFile> {
-        let gone = || Error::corrupted(&self.path, 0, "the segment that the manifest names is gone");
-        let file = self.fs.open(&self.path)?.ok_or_else(gone)?;
+        let file = self.fs.open_read(&self.path)?.ok_or_else(|| self.gone(&self.path))?;
         if file.len()? != self.meta.bytes {
             let reason = format!("the segment has {} bytes, the manifest says {}", file.len()?, self.meta.bytes);
             return Err(Error::corrupted(&self.path, self.meta.bytes.min(file.len()?), reason));
@@ -69,8 +119,7 @@ impl Segment {
             return Ok(index);
         }
         let damaged_index = |reason| Error::corrupted(&self.index_path, 0, reason);
-        let gone = || damaged_index("the series index is gone");
-        let file = self.fs.open(&self.index_path)?.ok_or_else(gone)?;
+        let file = self.fs.open_read(&self.index_path)?.ok_or_else(|| self.gone(&self.index_path))?;
         let (ranges, sums) = series_index::decode(&self.index_path, self.meta.id, &fs::read_all(&*file)?)?;
         if ranges.iter().map(|range| range.rows).sum::<u64>() != self.meta.rows {
             return Err(damaged_index("the series index counts other rows than the manifest"));

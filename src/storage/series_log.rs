@@ -12,7 +12,7 @@ use crate::fs::{File, FileSystem};
 use crate::model::TableId;
 
 use super::codec::{Decoder, Encoder};
-use super::frame_log::{FrameLog, Kind};
+use super::frame_log::{FrameLog, FrameTail, Kind};
 
 const KIND: Kind = Kind { magic: *b"dnytsrie", version: 1, what: "series log", synced_one_by_one: false };
 
@@ -54,6 +54,11 @@ impl SeriesLog {
         let opened = FrameLog::open(file, KIND, durable_end, rewritten)?;
         let payloads = opened.payloads.into_iter().skip(1).collect();
         Ok((Self { log: Mutex::new(opened.log) }, payloads, opened.cut_bytes))
+    }
+
+    /// The log of a store that another process writes. Its first frame is not a record.
+    pub(crate) fn tail(file: Arc<dyn File>) -> Result<FrameTail> {
+        FrameTail::open(file, KIND)
     }
 
     fn log(&self) -> MutexGuard<'_, FrameLog> {

@@ -66,7 +66,9 @@ impl Core {
         let mut list = self.counters.list();
         let (bytes, free) = self.pool.bytes();
         let segments = self.manifest.lock().unwrap_or_else(PoisonError::into_inner).catalog().segments.len();
-        list.extend([("live_block_bytes", bytes), ("free_block_bytes", free), ("segments", segments as u64)]);
+        let pinned = self.pins.bytes();
+        list.extend([("live_block_bytes", bytes), ("free_block_bytes", free)]);
+        list.extend([("segments", segments as u64), ("pinned_bytes", pinned)]);
         list
     }
 }

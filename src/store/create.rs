@@ -5,19 +5,18 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::fs::{File, FileSystem, LockKind};
-use crate::maintain::core::{POISON_FILE, segments_dir};
 use crate::model::now;
 use crate::storage::control::Control;
 use crate::storage::manifest::Manifest;
+use crate::storage::places::{
+    CONTROL_FILE, LIVE_DIR, LOCK_FILE, MANIFEST_PREFIX, PINS_DIR, POISON_FILE, SEGMENTS_DIR, SERIES_FILE, SPILL_DIR,
+    live_dir, segments_dir,
+};
 use crate::storage::series_log::SeriesLog;
 
-pub(super) const CONTROL_FILE: &str = "control";
-pub(super) const LOCK_FILE: &str = "lock";
-pub(super) const SERIES_FILE: &str = "series.log";
-pub(super) const LIVE_DIR: &str = "live";
-pub(super) const SPILL_DIR: &str = "spill";
-const MANIFEST_PREFIX: &str = "manifest-";
-const SEGMENTS_DIR: &str = "segments";
+/// All names of a store, save those of manifests.
+const NAMES: [&str; 8] =
+    [CONTROL_FILE, LOCK_FILE, SERIES_FILE, LIVE_DIR, SEGMENTS_DIR, PINS_DIR, SPILL_DIR, POISON_FILE];
 
 /// The names in a directory that is a store, or that may become one; an error if it is something else.
 pub(super) fn names(fs: &dyn FileSystem, path: &Path) -> Result<Vec<String>> {
@@ -27,8 +26,8 @@ pub(super) fn names(fs: &dyn FileSystem, path: &Path) -> Result<Vec<String>> {
     };
     let is_ours = |name: &str| {
         let name = name.strip_suffix(".tmp").unwrap_or(name);
-        [CONTROL_FILE, LOCK_FILE, "series", SERIES_FILE, LIVE_DIR, SPILL_DIR, SEGMENTS_DIR, POISON_FILE].contains(&name)
-            || name.starts_with(MANIFEST_PREFIX)
+        // The series log under construction has lost its own suffix.
+        NAMES.contains(&name) || name == "series" || name.starts_with(MANIFEST_PREFIX)
     };
     let names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
     match names.iter().find(|name| !is_ours(name)) {
@@ -59,9 +58,9 @@ pub(super) fn lock(fs: &dyn FileSystem, path: &Path) -> Result<Arc<dyn File>> {
 
 /// Makes an empty store. The control page comes last: without it, what else is there is an attempt that was cut short.
 pub(super) fn create(fs: &Arc<dyn FileSystem>, path: &Path, leftovers: &[String]) -> Result<()> {
-    let is_file = |name: &&String| ![LOCK_FILE, LIVE_DIR, SEGMENTS_DIR, SPILL_DIR].contains(&name.as_str());
+    let is_file = |name: &&String| ![LOCK_FILE, LIVE_DIR, SEGMENTS_DIR, PINS_DIR, SPILL_DIR].contains(&name.as_str());
     leftovers.iter().filter(is_file).try_for_each(|name| fs.remove(&path.join(name)))?;
-    fs.create_dir(&path.join(LIVE_DIR))?;
+    fs.create_dir(&live_dir(path))?;
     fs.create_dir(&segments_dir(path))?;
     SeriesLog::create(&**fs, &path.join(SERIES_FILE))?;
     Manifest::create(fs.clone(), path)?;

@@ -3,6 +3,7 @@
 mod close;
 mod create;
 mod open;
+mod reader;
 mod recovery;
 #[cfg(feature = "sql")]
 mod source;
@@ -22,6 +23,7 @@ use crate::maintain::core::Core;
 use crate::model::{Schema, TableSchema};
 use crate::options::Options;
 
+pub use reader::Reader;
 pub use recovery::Recovery;
 pub use table::Table;
 pub use writer::Writer;

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
-use crossbeam::channel::unbounded;
+use crossbeam::channel::{Receiver, bounded, unbounded};
 
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
@@ -14,9 +14,10 @@ use crate::ingest::clock::HybridClock;
 use crate::ingest::live_block::Released;
 use crate::ingest::pool::BlockPool;
 use crate::ingest::recover::{Found, Known, Recovered, recover};
-use crate::maintain::background::Background;
-use crate::maintain::core::{Core, POISON_FILE, segments_dir};
+use crate::maintain::background::{Background, Work};
+use crate::maintain::core::Core;
 use crate::maintain::counters::Counters;
+use crate::maintain::pins::Pins;
 use crate::model::{Schema, TableId, TableSchema};
 use crate::options::Options;
 use crate::snapshot::cut::Gate;
@@ -26,12 +27,13 @@ use crate::storage::control::{Control, Ends};
 use crate::storage::edit::Edit;
 use crate::storage::manifest::{Catalog, Manifest};
 use crate::storage::metadata_cache::MetadataCache;
+use crate::storage::places::{CONTROL_FILE, POISON_FILE, SERIES_FILE, SPILL_DIR, live_dir, segments_dir};
 use crate::storage::segment::Segment;
 use crate::storage::segment_writer::parquet_path;
 use crate::storage::series_log::{Record, SeriesLog};
 use crate::storage::series_table::SeriesTable;
 
-use super::create::{self, CONTROL_FILE, LIVE_DIR, SERIES_FILE};
+use super::create;
 use super::{Inner, Recovery, Store};
 
 impl Store {
@@ -55,18 +57,20 @@ impl Store {
                 Control::open(&*fs, &control_path)?.ok_or_else(gone)?
             }
         };
-        control.set_writer(fs.boot_id(), std::process::id());
         let mut opening = Opening { fs, path, options, recovery: Recovery::default() };
-        let core = opening.core(control, ends)?;
-        let (core, work) = (Arc::new(core.0), core.1);
-        let background = Background::start(&core, work)?;
+        let (core, work, opened) = opening.core(control, ends)?;
+        let core = Arc::new(core);
+        // Readers in other processes see what was found from here on, and believe it.
+        core.show(|_| ())?;
+        core.control.set_writer(core.fs.boot_id(), std::process::id())?;
+        let background = Background::start(&core, work, opened)?;
         for id in full_blocks(&core.view.load()) {
             core.have_sealed(id)?;
         }
         #[cfg(feature = "sql")]
         let engine = {
             let source = Arc::new(super::source::CoreSource(Arc::downgrade(&core)));
-            crate::query::Engine::new(source, core.options.clone(), opening.path.join(create::SPILL_DIR))?
+            crate::query::Engine::new(source, core.options.clone(), opening.path.join(SPILL_DIR))?
         };
         let recovery = opening.recovery;
         Ok(Self {
@@ -160,15 +164,11 @@ struct Opening {
 }
 
 impl Opening {
-    fn core(
-        &mut self,
-        control: Control,
-        ends: Ends,
-    ) -> Result<(Core, crossbeam::channel::Receiver<crate::maintain::background::Work>)> {
+    fn core(&mut self, control: Control, ends: Ends) -> Result<(Core, Receiver<Work>, Receiver<()>)> {
         let names: Vec<String> = self.names(&self.path)?;
         // The last process may have died between giving a name and syncing it. What is found is counted on, so it is made
         // durable first.
-        for dir in [self.path.clone(), segments_dir(&self.path), self.path.join(LIVE_DIR)] {
+        for dir in [self.path.clone(), segments_dir(&self.path), live_dir(&self.path)] {
             self.fs.sync_dir(&dir)?;
         }
         let durable = (ends.manifest_number, ends.manifest_end);
@@ -178,13 +178,14 @@ impl Opening {
         let cache = Arc::new(MetadataCache::new(self.options.metadata_cache_bytes_max));
         let mut tables = self.tables(&catalog, &cache)?;
         let (series_log, series_cut) = self.series(&catalog, &tables, ends.series_end, was_poisoned)?;
-        self.remove_orphans(&catalog)?;
+        let last_pin = control.pin().unwrap_or_default();
+        let pins = Pins::open(self.fs.clone(), &self.path, last_pin, self.options.pinned_bytes_max)?;
+        self.remove_orphans(&catalog, &pins)?;
         self.remove_spilled()?;
         let (blocks, nothing, marks) = self.blocks(&catalog, &tables, was_poisoned)?;
-        let live_dir = self.path.join(LIVE_DIR);
         let pool = BlockPool::new(
             self.fs.clone(),
-            live_dir,
+            live_dir(&self.path),
             self.options.clone(),
             marks.next_block,
             marks.generation.max(catalog.last_generation),
@@ -206,7 +207,7 @@ impl Opening {
             self.fs.sync_dir(&self.path)?;
         }
         nothing.into_iter().try_for_each(|released| pool.adopt_released(released))?;
-        let (work, to_do) = unbounded();
+        let ((work, to_do), (opened, openings)) = (unbounded(), bounded(1));
         let view = View { tables: tables.into_iter().map(|(id, table)| (id, Arc::new(table))).collect() };
         let core = Core {
             fs: self.fs.clone(),
@@ -224,9 +225,11 @@ impl Opening {
             counters: Counters::default(),
             sealing: Mutex::default(),
             sealed: Condvar::new(),
+            pins,
             work,
+            opened,
         };
-        Ok((core, to_do))
+        Ok((core, to_do, openings))
     }
 
     fn names(&self, dir: &Path) -> Result<Vec<String>> {
@@ -277,23 +280,21 @@ impl Opening {
         Ok((log, cut))
     }
 
-    /// Removes what a seal wrote and did not commit.
-    fn remove_orphans(&self, catalog: &Catalog) -> Result<()> {
+    /// Removes what a seal wrote and did not commit, and what a former life had taken out, once nobody reads it.
+    fn remove_orphans(&self, catalog: &Catalog, pins: &Pins) -> Result<()> {
         let dir = segments_dir(&self.path);
         let wanted = |name: &str| {
             let id = name.split('.').next().and_then(|id| id.parse().ok());
             id.is_some_and(|id| catalog.segments.contains_key(&id))
                 && (name.ends_with(".parquet") || name.ends_with(".series"))
         };
-        for name in self.names(&dir)?.iter().filter(|name| !wanted(name)) {
-            self.fs.remove(&dir.join(name))?;
-        }
-        Ok(())
+        let names = self.names(&dir)?;
+        pins.keep_or_remove(names.iter().filter(|name| !wanted(name)).map(|name| dir.join(name)).collect())
     }
 
     /// Removes what queries of a killed process had spilled.
     fn remove_spilled(&self) -> Result<()> {
-        self.fs.remove_dir(&self.path.join(create::SPILL_DIR))
+        self.fs.remove_dir(&self.path.join(SPILL_DIR))
     }
 
     /// Looks at every live block file: those with rows, those without, and the highest numbers seen.
@@ -303,7 +304,7 @@ impl Opening {
         tables: &BTreeMap<TableId, TableState>,
         was_poisoned: bool,
     ) -> Result<(Vec<Recovered>, Vec<Released>, Marks)> {
-        let dir = self.path.join(LIVE_DIR);
+        let dir = live_dir(&self.path);
         let sealed = |block: u64, generation: u64| match catalog.seals.get(&block) {
             Some(sealed) if sealed.generation == generation => {
                 (usize::try_from(sealed.rows).unwrap_or(usize::MAX), sealed.done)

@@ -47,6 +47,8 @@ impl Table {
         let writer = BlockWriter::new(core.clone(), self.schema(), core.clock.clone(), &core.options)?;
         // The keeper ends only at close.
         let _ = core.work.send(Work::WriterOpened);
+        // Full means that it was told already.
+        let _ = core.opened.try_send(());
         Ok(Writer::new(self.inner.clone(), self.series.clone(), writer))
     }
 

@@ -1,6 +1,7 @@
 //! Scenarios over a whole store, on the simulator and on the real file system.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod following;
 mod power_loss;
 mod scenarios;
 
@@ -28,8 +29,12 @@ fn numbered() -> Schema {
 
 /// Rows of `numbered` by (writer, number), and how often each is there. Checks that the other columns agree.
 fn rows_of(table: &Table) -> BTreeMap<(String, i64), usize> {
+    rows_in(table.scan().unwrap())
+}
+
+fn rows_in(scan: crate::Scan) -> BTreeMap<(String, i64), usize> {
     let mut found = BTreeMap::new();
-    for batch in table.scan().unwrap() {
+    for batch in scan {
         let batch = batch.unwrap();
         let times = batch.column_by_name("time").unwrap().as_primitive::<TimestampNanosecondType>().clone();
         let writers = batch.column_by_name("writer").unwrap().as_string_view().clone();

@@ -13,6 +13,8 @@ mod freshness;
 mod kill;
 mod model;
 mod numbered;
+#[cfg(feature = "sql")]
+mod readers;
 mod reopen;
 #[cfg(feature = "sql")]
 mod sql;

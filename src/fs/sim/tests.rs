@@ -141,6 +141,11 @@ fn locks(fs: &dyn FileSystem, path: &Path) {
     let same = Arc::clone(&one);
     drop(one);
     assert!(!two.try_lock(LockKind::Exclusive).unwrap());
+    // What is given up is free.
+    same.unlock().unwrap();
+    assert!(two.try_lock(LockKind::Shared).unwrap());
+    two.unlock().unwrap();
+    assert!(same.try_lock(LockKind::Exclusive).unwrap());
     // A mapping keeps the open file, and so its lock.
     let mapping = same.map(PAGE_BYTES).unwrap();
     drop(same);

@@ -1,0 +1,240 @@
+//! Readers in processes of their own, beside a process that writes, seals, and is killed.
+//!
+//! Each thread of the writing process puts row n into one table and then into another, and says in a file how far it is
+//! once the appends have returned. A reader looks into that file before a query begins, so it knows what the query must
+//! see; and as the second table is never ahead of the first nor behind it by more than one row, it knows what no moment of
+//! the store can be.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout};
+use std::time::{Duration, Instant};
+
+use denyut::prelude::*;
+
+use crate::chance::{Chance, seed, setting};
+use crate::child;
+
+/// Threads of the writing process; each has a pair of tables.
+const PAIRS: usize = 2;
+/// Rows between two words about how far a thread is.
+const SAID_EVERY: u64 = 16;
+
+/// The file in which the writing process says how far it is.
+fn said_path(store: &Path) -> PathBuf {
+    store.with_extension("said")
+}
+
+/// The file that tells readers to end.
+fn stop_path(store: &Path) -> PathBuf {
+    store.with_extension("stop")
+}
+
+fn said(file: &File) -> [u64; PAIRS] {
+    let mut bytes = [0; 8 * PAIRS];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    std::array::from_fn(|pair| u64::from_le_bytes(bytes[8 * pair..8 * pair + 8].try_into().unwrap()))
+}
+
+fn names(pair: usize) -> [String; 2] {
+    ["first", "second"].map(|place| format!("{place}_{pair}"))
+}
+
+fn options() -> Options {
+    Store::options().block_bytes_min(64 << 10).block_bytes_max(1 << 20).live_bytes_max(32 << 20)
+}
+
+#[test]
+#[ignore = "the writing child of the tests with readers"]
+fn child_writer() {
+    let Some((path, seed)) = child::work() else { return };
+    let file = File::options().write(true).read(true).open(said_path(&path)).unwrap();
+    let store = options().open(&path).unwrap();
+    child::say("open");
+    std::thread::scope(|scope| {
+        for pair in 0..PAIRS {
+            let (store, file) = (&store, &file);
+            scope.spawn(move || write_pair(store, pair, file));
+        }
+        let mut chance = Chance::new(seed);
+        loop {
+            std::thread::sleep(Duration::from_millis(chance.within(1..200)));
+            match chance.within(0..8) {
+                0 => store.sync().unwrap(),
+                1 => drop(store.seal().unwrap()),
+                2 if chance.once_in(8) => {
+                    let name = format!("extra_{}", chance.within(0..20));
+                    let table = store.table(Schema::new(&name).tag("k").f64("v", "")).unwrap();
+                    table.writer().unwrap().append(row! { k: name.as_str(), v: 1.0 }).unwrap();
+                }
+                3 if chance.once_in(4) => {
+                    let [name, _] = names(0);
+                    let wider = format!("v{}", chance.within(0..5));
+                    store.table(Schema::new(name).tag("w").i64("n", "").f64(wider, "")).unwrap();
+                }
+                _ => {}
+            }
+        }
+    });
+}
+
+/// Appends to both tables of a pair, row by row, for ever.
+fn write_pair(store: &Store, pair: usize, file: &File) {
+    let [first, second] = names(pair).map(|name| store.table(Schema::new(name).tag("w").i64("n", "")).unwrap());
+    let count = |table: &Table| -> u64 { table.scan().unwrap().map(|batch| batch.unwrap().num_rows() as u64).sum() };
+    let rows = count(&first);
+    let mut writers = [&first, &second].map(|table| table.writer().unwrap());
+    let mut append = |place: usize, n: u64| {
+        // A hundred series, so that new ones come as rows do.
+        let tag = format!("w{}", n / 1000 % 100 + n / 1_000_000);
+        let time = Time::from_nanos(n as i64 * 1_000_000);
+        let appended = writers[place].append_at(time, row! { w: tag.as_str(), n: n as i64 }).unwrap();
+        assert_eq!(appended.accepted(), 1);
+    };
+    // A kill between the two appends of a pair leaves the second table one row behind.
+    (count(&second)..rows).for_each(|n| append(1, n));
+    for n in rows.. {
+        append(0, n);
+        append(1, n);
+        if n % SAID_EVERY == 0 {
+            file.write_all_at(&(n + 1).to_le_bytes(), 8 * pair as u64).unwrap();
+        }
+    }
+}
+
+#[test]
+#[ignore = "the reading child of the tests with readers"]
+fn child_reader() {
+    let Some((path, seed)) = child::work() else { return };
+    let file = File::open(said_path(&path)).unwrap();
+    let reader = options().query_threads(1).open_read_only(&path).unwrap();
+    let mut chance = Chance::new(seed);
+    let (mut queries, mut last) = (0_u64, [[0_u64; 2]; PAIRS]);
+    while !stop_path(&path).exists() {
+        let before = said(&file);
+        // From what the store knows of its rows, and from the rows themselves, in one statement both.
+        let counted = if queries % 16 == 0 { "count(n) AS c, sum(n) AS s" } else { "count(*) AS c, 0 AS s" };
+        let parts: Vec<String> =
+            (0..PAIRS).flat_map(names).map(|name| format!("SELECT '{name}' AS name, {counted} FROM {name}")).collect();
+        let text = format!("SELECT * FROM ({}) ORDER BY name", parts.join(" UNION ALL "));
+        let rows = reader.query(&text).unwrap_or_else(|error| panic!("query {queries}: {error:?}"));
+        for pair in 0..PAIRS {
+            let counts: [u64; 2] = [pair, PAIRS + pair].map(|row| rows.i64(row, "c").unwrap().unwrap() as u64);
+            let place = format!("seed {seed}, query {queries}, pair {pair}: {counts:?} after {:?}", last[pair]);
+            assert!(counts[0] >= before[pair] && counts[1] >= before[pair], "{place}, {before:?} were said");
+            assert!(counts[0] == counts[1] || counts[0] == counts[1] + 1, "{place}: two moments in one");
+            assert!(counts[0] >= last[pair][0] && counts[1] >= last[pair][1], "{place}: a count fell");
+            for (place_of, count) in counts.iter().enumerate().filter(|_| queries % 16 == 0) {
+                let sum = rows.i64(pair + place_of * PAIRS, "s").unwrap().unwrap_or_default() as u64;
+                assert_eq!(sum, count * count.saturating_sub(1) / 2, "{place}: rows that are not those appended");
+            }
+            last[pair] = counts;
+        }
+        queries += 1;
+        if chance.once_in(64) {
+            // Long enough for it to let go of everything now and then.
+            std::thread::sleep(Duration::from_millis(chance.within(0..1_500)));
+        }
+    }
+    let rows: u64 = last.iter().flatten().sum();
+    child::say(&format!("ok queries={queries} rows={rows}"));
+}
+
+/// Children of a test that end with it.
+struct Children(Vec<(Child, BufReader<ChildStdout>)>);
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for (child, _) in &mut self.0 {
+            // Those that ended are gone already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Children {
+    fn alive(&mut self, place: &str) {
+        for (child, _) in &mut self.0 {
+            assert!(child.try_wait().unwrap().is_none(), "{place}: a reader has ended");
+        }
+    }
+
+    /// Waits for them to end well, and gives the number of their queries.
+    fn join(mut self) -> u64 {
+        let mut queries = 0;
+        for (mut child, out) in std::mem::take(&mut self.0) {
+            let lines: Vec<String> = child::whole_lines(out).collect();
+            assert!(child.wait().unwrap().success(), "a reader failed: {lines:?}");
+            let ok = lines.iter().find_map(|line| line.strip_prefix("ok queries=")).expect("a reader ends with ok");
+            queries += ok.split(' ').next().unwrap().parse::<u64>().unwrap();
+        }
+        queries
+    }
+}
+
+/// A store with its tables, and the files around it.
+fn prepare(dir: &Path) -> PathBuf {
+    let path = dir.join("kota");
+    let store = options().open(&path).unwrap();
+    for name in (0..PAIRS).flat_map(names) {
+        store.table(Schema::new(name).tag("w").i64("n", "")).unwrap();
+    }
+    store.close().unwrap();
+    std::fs::write(said_path(&path), [0; 8 * PAIRS]).unwrap();
+    path
+}
+
+fn readers(path: &Path, count: u64, chance: &mut Chance) -> Children {
+    Children((0..count).map(|_| child::start("readers::child_reader", path, chance.next())).collect())
+}
+
+#[test]
+fn readers_go_on_while_writers_are_killed() {
+    let kills = setting("DENYUT_READER_KILLS").unwrap_or(20);
+    let seed = seed();
+    let mut chance = Chance::new(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let path = prepare(dir.path());
+    let mut readers = readers(&path, 2, &mut chance);
+    for kill in 0..kills {
+        let (mut child, out) = child::start("readers::child_writer", &path, chance.next());
+        if !chance.once_in(4) {
+            assert!(child::whole_lines(out).any(|line| line == "open"), "seed {seed}: writer {kill} does not open");
+        }
+        std::thread::sleep(Duration::from_millis(chance.within(0..300)));
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9), "seed {seed}: writer {kill} ended by itself");
+        readers.alive(&format!("seed {seed}, kill {kill}"));
+    }
+    std::fs::write(stop_path(&path), "").unwrap();
+    let queries = readers.join();
+    let rows = said(&File::open(said_path(&path)).unwrap());
+    println!("{queries} queries beside {kills} writers that were killed, {rows:?} rows");
+    assert!(queries > 2 * kills && rows.iter().all(|rows| *rows > 0), "too little was looked at");
+}
+
+#[test]
+fn readers_see_every_row_and_one_moment() {
+    let seconds = setting("DENYUT_READER_SECONDS").unwrap_or(5);
+    let seed = seed();
+    let mut chance = Chance::new(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let path = prepare(dir.path());
+    let writer = Children(vec![child::start("readers::child_writer", &path, chance.next())]);
+    let mut readers = readers(&path, 4, &mut chance);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(seconds) {
+        std::thread::sleep(Duration::from_millis(100));
+        readers.alive(&format!("seed {seed}"));
+    }
+    std::fs::write(stop_path(&path), "").unwrap();
+    let queries = readers.join();
+    drop(writer);
+    let rows = said(&File::open(said_path(&path)).unwrap());
+    println!("{queries} queries by 4 readers in {seconds} s, beside {rows:?} rows twice");
+    assert!(queries > 4 && rows.iter().all(|rows| *rows > 0), "too little was looked at");
+}
