@@ -29,6 +29,7 @@ use crate::storage::series_log::SeriesLog;
 
 use super::background::Work;
 use super::counters::Counters;
+use super::upkeep::Upkeep;
 
 /// Name of the file that says that a sync failed.
 pub(crate) const POISON_FILE: &str = "poisoned";
@@ -53,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) sealed: std::sync::Condvar,
     pub(crate) segment_ids: std::sync::atomic::AtomicU64,
     pub(crate) work: Sender<Work>,
+    /// Compaction and retention.
+    pub(crate) upkeep: Upkeep,
 }
 
 impl Core {

@@ -21,6 +21,7 @@ use super::rows::Rows;
 use super::session::base;
 use super::threads::Threads;
 use crate::error::{Error, Result};
+use crate::maintain::running::Progress;
 use crate::options::Options;
 use crate::snapshot::Snapshot;
 
@@ -30,6 +31,10 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn snapshot(&self) -> Result<Arc<Snapshot>>;
     /// Numbers for `system.counters`.
     fn counters(&self) -> Vec<(&'static str, u64)>;
+    /// Work that runs, for `system.background`.
+    fn background(&self) -> Vec<Arc<Progress>> {
+        Vec::new()
+    }
 }
 
 /// Plans and runs statements. Its threads start at the first one. Cheap to clone; drops anywhere.

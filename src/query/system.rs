@@ -24,6 +24,7 @@ use super::failure::external;
 use super::session::BATCH_ROWS;
 use super::statistics::time_bounds;
 use crate::error::Result as StoreResult;
+use crate::maintain::running::Progress;
 use crate::model::names::TIME;
 use crate::model::table::time_type;
 use crate::model::time::nanos_of;
@@ -31,7 +32,8 @@ use crate::snapshot::{LiveRange, Snapshot, TableView};
 use crate::storage::edit::SegmentMeta;
 
 /// The tables there are.
-pub(super) const NAMES: [&str; 7] = ["counters", "fields", "live_blocks", "partitions", "segments", "series", "tables"];
+pub(super) const NAMES: [&str; 8] =
+    ["background", "counters", "fields", "live_blocks", "partitions", "segments", "series", "tables"];
 
 /// A column under construction, in rows.
 enum Column {
@@ -170,6 +172,7 @@ fn segments(rows: &[(&TableView, &SegmentMeta)]) -> Columns {
         "rows": Count = |(_, segment)| segment.rows,
         "series": Count = |(_, segment)| u64::from(segment.series),
         "bytes": Count = |(_, segment)| segment.bytes,
+        "tier": Text = |(_, segment)| format!("{:?}", segment.tier).to_lowercase(),
         "min_time": Time = |(_, segment)| segment.min_time,
         "max_time": Time = |(_, segment)| segment.max_time,
     }
@@ -228,6 +231,17 @@ fn counters(rows: &[(&'static str, u64)]) -> Columns {
     columns! { rows;
         "name": Text = |(name, _)| name.to_string(),
         "value": Count = |(_, value)| *value,
+    }
+}
+
+fn background(rows: &[Arc<Progress>]) -> Columns {
+    columns! { rows;
+        "kind": Text = |work| work.kind.name().to_string(),
+        "table_name": Text = |work| work.table.clone(),
+        "partition_start": Time = |work| work.partition_ns,
+        "bytes_done": Count = |work| work.bytes_done(),
+        "bytes_total": Count = |work| work.bytes_total,
+        "since": Time = |work| work.since.as_nanos(),
     }
 }
 
@@ -299,6 +313,7 @@ pub(super) fn table(
         "live_blocks" => live_blocks(&[]),
         "segments" => segments(&[]),
         "partitions" => partitions(&[]),
+        "background" => background(&[]),
         _ => counters(&[]),
     };
     let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type(), true));
@@ -319,6 +334,7 @@ impl Listing {
             }
             "segments" => segments(&segments_of(all).collect::<Vec<_>>()),
             "partitions" => partitions(&partition_rows(all)),
+            "background" => background(&self.source.background()),
             _ => counters(&self.source.counters()),
         }
     }

@@ -7,6 +7,7 @@ mod recovery;
 #[cfg(feature = "sql")]
 mod source;
 mod table;
+mod upkeep;
 mod writer;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::options::Options;
 
 pub use recovery::Recovery;
 pub use table::Table;
+pub use upkeep::{Maintained, Pause};
 pub use writer::Writer;
 
 /// A store: one directory with tables of time series.

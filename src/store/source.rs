@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use crate::error::{Error, Result};
 use crate::maintain::core::Core;
+use crate::maintain::running::Progress;
 use crate::query::Source;
 use crate::snapshot::Snapshot;
 
@@ -19,5 +20,9 @@ impl Source for CoreSource {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         self.0.upgrade().map(|core| core.count()).unwrap_or_default()
+    }
+
+    fn background(&self) -> Vec<Arc<Progress>> {
+        self.0.upgrade().map(|core| core.upkeep.running.list()).unwrap_or_default()
     }
 }
