@@ -259,9 +259,9 @@ impl SeriesOfRows {
 }
 
 /// What both lists of ascending ranges have.
-fn intersection(a: &[Range<usize>], b: &[Range<usize>]) -> Vec<Range<usize>> {
+pub(crate) fn intersection<T: Ord + Copy>(a: &[Range<T>], b: &[Range<T>]) -> Vec<Range<T>> {
     let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
-    let mut both: Vec<Range<usize>> = Vec::new();
+    let mut both: Vec<Range<T>> = Vec::new();
     while let (Some(first), Some(second)) = (a.peek(), b.peek()) {
         let range = first.start.max(second.start)..first.end.min(second.end);
         if range.start < range.end {
