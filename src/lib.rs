@@ -30,7 +30,7 @@ pub use options::{Durability, Options, Overload};
 #[cfg(feature = "sql")]
 pub use query::Rows;
 pub use snapshot::scan::Scan;
-pub use store::{Reader, Recovery, Store, Table, Writer};
+pub use store::{Maintained, Pause, Reader, Recovery, Store, Table, Writer};
 
 /// What most programs need: `use denyut::prelude::*`.
 pub mod prelude {

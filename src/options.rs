@@ -61,6 +61,10 @@ pub struct Options {
     pub(crate) seal_after: Duration,
     pub(crate) seal_threads: usize,
     pub(crate) seal_partitions_max: usize,
+    pub(crate) compact_fan_in: usize,
+    pub(crate) compact_bytes_max: u64,
+    pub(crate) compact_rate_max: u64,
+    pub(crate) cold_after: Duration,
     pub(crate) tables_max: usize,
     pub(crate) tags_max: usize,
     pub(crate) fields_max: usize,
@@ -96,6 +100,10 @@ impl Default for Options {
             seal_after: Duration::from_secs(600),
             seal_threads: cores.div_ceil(2),
             seal_partitions_max: 16,
+            compact_fan_in: 8,
+            compact_bytes_max: 1 << 30,
+            compact_rate_max: 64 << 20,
+            cold_after: Duration::from_secs(30 * 86_400),
             tables_max: 1_024,
             tags_max: 64,
             fields_max: 2_048,
@@ -152,6 +160,15 @@ impl Options {
         seal_threads: usize,
         /// Segments one seal makes at most; rows of further partitions wait in one overlap segment. Default 16.
         seal_partitions_max: usize,
+        /// Sealed segments of one partition, or overlap segments, that are compacted together, from 2 on. Default 8.
+        compact_fan_in: usize,
+        /// Bytes of segments that one compaction reads at most, and so the size up to which a partition becomes one
+        /// segment. Default 1 GiB.
+        compact_bytes_max: u64,
+        /// Bytes of segments that compaction in the background reads a second. Default 64 MiB.
+        compact_rate_max: u64,
+        /// How long after its end a partition is merged for good and encoded to be small. Default 30 days.
+        cold_after: Duration,
         /// Tables in the store. Default 1,024.
         tables_max: usize,
         /// Tags of a table. Default 64.

@@ -1,7 +1,7 @@
-//! The store's own threads: sealers, the syncer, and the one that keeps house.
+//! The store's own threads: sealers, the syncer, the one that compacts, and the one that keeps house.
 //!
 //! Each waits for work and takes no time without it. The house keeper wakes once a second while a writer is open, for
-//! ingest-time marks, and otherwise when the oldest unsealed block comes of age.
+//! ingest-time marks, and otherwise when the oldest unsealed block comes of age or retention is due.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -13,9 +13,12 @@ use hashbrown::HashMap;
 use crate::error::{Error, Result};
 use crate::ingest::live_block::Released;
 use crate::model::now;
+use crate::model::time::nanos_of;
 use crate::options::Durability;
 use crate::snapshot::view::Stage;
+use crate::storage::segment::Retired;
 
+use super::compact::{Caller, Outcome};
 use super::core::Core;
 use super::cuts::cut_loop;
 
@@ -34,6 +37,10 @@ pub(crate) enum Work {
 const TICK: Duration = Duration::from_secs(1);
 /// How long a failed seal waits before it is tried again, so that a full disk is not asked all the time.
 const SEAL_RETRY: Duration = Duration::from_secs(1);
+/// How long compaction waits after a failure.
+const COMPACT_RETRY: Duration = Duration::from_secs(60);
+/// How long retention waits after a failure.
+const RETAIN_RETRY: Duration = Duration::from_secs(60);
 /// Shortest time between two syncs of [`Durability::Interval`].
 const SYNC_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
@@ -60,10 +67,13 @@ impl Background {
         let (weak, stopped_too) = (Arc::downgrade(core), stopped.clone());
         background.spawn("denyut-cut".into(), move || cut_loop(&weak, &opened, &stopped_too))?;
         let (weak, stopped_too) = (Arc::downgrade(core), stopped.clone());
-        let released = core.pool.released().clone();
         background.spawn("denyut-keep".into(), move || keep_loop(&weak, &work, &seals, &stopped_too))?;
         let (weak, stopped_too) = (Arc::downgrade(core), stopped.clone());
-        background.spawn("denyut-recycle".into(), move || recycle_loop(&weak, &released, &stopped_too))?;
+        let (released, retired) = (core.pool.released().clone(), core.upkeep.retired.1.clone());
+        background.spawn("denyut-recycle".into(), move || recycle_loop(&weak, &released, &retired, &stopped_too))?;
+        let (weak, stopped_too) = (Arc::downgrade(core), stopped.clone());
+        let wake = core.upkeep.wake.1.clone();
+        background.spawn("denyut-compact".into(), move || compact_loop(&weak, &wake, &stopped_too))?;
         if let Durability::Interval(interval) = core.options.durability {
             let weak = Arc::downgrade(core);
             let interval = interval.max(SYNC_INTERVAL_MIN);
@@ -120,14 +130,47 @@ fn seal_loop(core: &Weak<Core>, blocks: &Receiver<u64>, stopped: &Receiver<()>) 
     }
 }
 
-fn recycle_loop(core: &Weak<Core>, released: &Receiver<Released>, stopped: &Receiver<()>) {
+fn recycle_loop(core: &Weak<Core>, released: &Receiver<Released>, retired: &Receiver<Retired>, stopped: &Receiver<()>) {
     loop {
-        let block = select! {
+        select! {
             recv(stopped) -> _ => return,
-            recv(released) -> block => match block { Ok(block) => block, Err(_) => return },
+            recv(released) -> block => match (block, core.upgrade()) {
+                (Ok(block), Some(core)) => core.recycle(block),
+                _ => return,
+            },
+            recv(retired) -> segment => match (segment, core.upgrade()) {
+                (Ok(segment), Some(core)) => core.remove_retired(&segment),
+                _ => return,
+            },
+        }
+    }
+}
+
+/// Compacts what is due, and waits until something may be.
+fn compact_loop(core: &Weak<Core>, wake: &Receiver<()>, stopped: &Receiver<()>) {
+    loop {
+        let next = loop {
+            let Some(core) = core.upgrade() else { return };
+            // Returns at once if the store is closed or poisoned, and waits while it is paused.
+            if !core.upkeep.pace.wait(Instant::now()) || core.check_sound().is_err() {
+                return;
+            }
+            match core.compact_one(Caller::Background) {
+                Ok(Outcome::Done) => {}
+                Ok(Outcome::Nothing(next)) => break next,
+                Err(Error::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "a compaction failed");
+                    break Some(Instant::now() + COMPACT_RETRY);
+                }
+            }
         };
-        let Some(core) = core.upgrade() else { return };
-        core.recycle(block);
+        let timer = next.map_or_else(crossbeam::channel::never, crossbeam::channel::at);
+        select! {
+            recv(stopped) -> _ => return,
+            recv(wake) -> _ => {}
+            recv(timer) -> _ => {}
+        }
     }
 }
 
@@ -175,11 +218,12 @@ impl Core {
         let unix_s = u32::try_from(now().as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
         let view = self.view.load();
         let age = |since: Instant| since.elapsed();
-        let mut next = Instant::now() + Duration::from_secs(3_600);
+        let paused = self.upkeep.pace.is_paused();
+        let mut next = Instant::now() + if paused { TICK } else { self.retain_in_background() };
         for view in view.blocks() {
             view.block.mark(unix_s);
             let unsealed = view.block.rows() > view.sealed_rows;
-            let of_age = age(view.since) >= self.options.seal_after && view.stage != Stage::Full;
+            let of_age = age(view.since) >= self.options.seal_after && view.stage != Stage::Full && !paused;
             if unsealed && of_age && self.options.seal_threads > 0 {
                 // Once for each seal: a full disk must not let the queue grow.
                 if asked.insert(view.block.id, view.since) != Some(view.since) {
@@ -207,14 +251,23 @@ impl Core {
             tracing::warn!(%error, "a live block was not recycled");
             true
         });
-        let pinned = self.pins.sweep().unwrap_or_else(|error| {
-            tracing::warn!(%error, "files that nobody reads were not removed");
-            true
-        });
+        let pinned = self.sweep_released();
         held || pinned
     }
 
-    /// Takes a block nobody of this process looks at any more. A failed sync poisons the store; anything else costs the file only.
+    /// Drops what is due, and says how long there is nothing to drop; an hour at most.
+    fn retain_in_background(&self) -> Duration {
+        let now_ns = now().as_nanos();
+        if let Err(error) = self.retain() {
+            tracing::warn!(%error, "retention failed");
+            let retry = now_ns.saturating_add(nanos_of(RETAIN_RETRY));
+            self.upkeep.set_retention_due(self.upkeep.retention_due(), retry);
+        }
+        let left_ns = self.upkeep.retention_due().saturating_sub(now_ns);
+        Duration::from_nanos(u64::try_from(left_ns).unwrap_or(0)).min(Duration::from_secs(3_600))
+    }
+
+    /// Takes a block nobody looks at any more. A failed sync poisons the store; anything else costs the file only.
     pub(crate) fn recycle(&self, block: Released) {
         match self.pool.recycle(block).map_err(|error| self.poison_if_sync(error)) {
             Ok(true) => self.counters.blocks_recycled.add(1),

@@ -31,6 +31,7 @@ use crate::storage::series_log::SeriesLog;
 use super::background::Work;
 use super::counters::Counters;
 use super::pins::Pins;
+use super::upkeep::Upkeep;
 
 /// An open store.
 pub(crate) struct Core {
@@ -55,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) work: Sender<Work>,
     /// Tells who makes cuts that a writer was opened.
     pub(crate) opened: Sender<()>,
+    /// Compaction and retention.
+    pub(crate) upkeep: Upkeep,
 }
 
 impl Core {

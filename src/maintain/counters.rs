@@ -52,4 +52,26 @@ counters! {
     segment_bytes_written,
     /// Seals that failed and will be tried again.
     seal_failures,
+    /// Rows that a later write took the place of, dropped by seals and compactions.
+    overwritten_rows,
+    /// Compactions that were committed.
+    compactions,
+    /// Rows they read.
+    compacted_rows,
+    /// Segments they read.
+    compacted_segments,
+    /// Bytes of those.
+    compaction_bytes_read,
+    /// Segments they wrote.
+    compaction_segments_written,
+    /// Bytes of those.
+    compaction_bytes_written,
+    /// Compactions that failed and will be tried again.
+    compaction_failures,
+    /// Segments that retention dropped.
+    retired_segments,
+    /// Rows of those.
+    retired_rows,
+    /// Segments whose files were removed.
+    segments_removed,
 }

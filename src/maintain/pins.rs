@@ -12,7 +12,7 @@ use std::time::Instant;
 use crate::error::Result;
 use crate::fs::FileSystem;
 use crate::storage::pin::Pin;
-use crate::storage::segment::Segment;
+use crate::storage::segment::{Retired, Segment};
 
 use super::background::Work;
 use super::core::Core;
@@ -44,6 +44,15 @@ struct Released {
     segment: Weak<Segment>,
     files: Vec<PathBuf>,
     bytes: u64,
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Swept {
+    /// Segments, or files of former lives, that were removed.
+    pub(crate) segments: u64,
+    /// Whether anything is left to come back for.
+    pub(crate) left: bool,
 }
 
 /// A pin that keeps files, for `system.pins`.
@@ -125,9 +134,10 @@ impl Pins {
         Ok(())
     }
 
-    /// Removes what nobody reads any more. Says whether anything is left to come back for.
-    pub(crate) fn sweep(&self) -> Result<bool> {
+    /// Removes what nobody reads any more.
+    pub(crate) fn sweep(&self) -> Result<Swept> {
         let mut state = self.state();
+        let mut segments = 0;
         while let Some((pin, _)) = state.past.front()
             && pin.number < state.published
             && pin.remove_if_free(&*self.fs)?
@@ -140,6 +150,7 @@ impl Pins {
         for released in std::mem::take(&mut state.released) {
             if released.pin < oldest && released.segment.strong_count() == 0 {
                 released.files.iter().try_for_each(|file| self.fs.remove(file))?;
+                segments += 1;
             } else {
                 left.push_back(released);
             }
@@ -154,9 +165,10 @@ impl Pins {
             }
             tracing::warn!(pin = oldest.pin, bytes = oldest.bytes, "pinned files beyond pinned_bytes_max removed");
             oldest.files.iter().try_for_each(|file| self.fs.remove(file))?;
+            segments += 1;
         }
         state.released = left;
-        Ok(!state.released.is_empty() || !state.past.is_empty())
+        Ok(Swept { segments, left: !state.released.is_empty() || !state.past.is_empty() })
     }
 
     /// Pins and what they keep, the oldest first.
@@ -186,15 +198,46 @@ impl Pins {
 impl Core {
     /// Takes segments that a commit has removed out of reach of new readers, and removes their files when the last of the
     /// old ones has gone. The commit has been shown.
-    pub(crate) fn release_segments(&self, segments: Vec<Arc<Segment>>) -> Result<()> {
-        self.pins.release(&segments)?;
-        drop(segments);
+    pub(crate) fn release_segments(&self, segments: Vec<Arc<Segment>>) {
+        segments.iter().for_each(|segment| segment.retire(self.upkeep.retired.0.clone()));
         // So that readers take the next pin. A store that is closed keeps the files for the next open to remove.
-        self.show(|_| ())?;
-        if self.pins.sweep()? {
+        let moved_on = self.pins.release(&segments).and_then(|()| self.show(|_| ()));
+        if let Err(error) = moved_on {
+            tracing::warn!(%error, "the files of replaced segments wait for the next open");
+        }
+        drop(segments);
+        self.remove_released();
+    }
+
+    /// Forgets a segment that nobody of this process looks at any more, and removes its files if nobody else does.
+    pub(crate) fn remove_retired(&self, retired: &Retired) {
+        self.cache.remove(retired.id);
+        self.remove_released();
+    }
+
+    /// Removes the files of segments whose last reader has gone, and has the keeper come back for the others.
+    pub(crate) fn remove_released(&self) {
+        if self.sweep_released() {
             // The keeper ends only at close.
             let _ = self.work.send(Work::FilesReleased);
         }
-        Ok(())
+    }
+
+    /// As [`remove_released`](Self::remove_released), by the keeper itself. Says whether any are left.
+    pub(super) fn sweep_released(&self) -> bool {
+        if !self.options.background {
+            self.upkeep.retired.1.try_iter().for_each(|retired| self.cache.remove(retired.id));
+        }
+        match self.pins.sweep() {
+            Ok(Swept { segments, left }) => {
+                self.counters.segments_removed.add(segments);
+                left
+            }
+            // What is left is removed at the next open, if not before.
+            Err(error) => {
+                tracing::warn!(%error, "files that nobody reads were not removed");
+                true
+            }
+        }
     }
 }

@@ -14,14 +14,15 @@ use crate::error::{Error, Result};
 use crate::ingest::live_block::LiveBlock;
 use crate::model::{TableId, TableSchema};
 use crate::snapshot::view::{Stage, TableState};
-use crate::snapshot::{BlockView, SeriesView, View};
-use crate::storage::edit::{Edit, Sealed, SegmentMeta};
+use crate::snapshot::{BlockView, SeriesView, View, sort};
+use crate::storage::edit::{Edit, Sealed, SegmentMeta, Tier};
 use crate::storage::segment::Segment;
-use crate::storage::segment_writer::{self, Content};
-use crate::storage::series_index;
+use crate::storage::segment_writer::{self, Content, Sorted};
 
 use super::core::Core;
-use super::{partition, sort};
+use super::partition;
+use super::running::{Kind, Running};
+use super::unnamed::Unnamed;
 
 /// Rows gathered at a time.
 const BATCH_ROWS: usize = 64 << 10;
@@ -65,7 +66,7 @@ impl Core {
             return Ok(0);
         }
         let mut edits = Vec::new();
-        let mut metas = Vec::new();
+        let mut unnamed = Unnamed::new(self);
         if from < to {
             let width_ns = table.partition_ns.unwrap_or_else(|| {
                 let (min, max) = found.block.time_bounds(from..to).unwrap_or_default();
@@ -73,15 +74,20 @@ impl Core {
                 edits.push(Edit::SetPartition { table: table.schema.id, width_ns });
                 width_ns
             });
-            metas = self.write_segments(table, found, to, width_ns)?;
+            let row_bytes = (found.block.layout.file_bytes / found.block.layout.capacity.max(1)) as u64;
+            let rows = (to - from) as u64;
+            let running = self.upkeep.running.begin(Kind::Seal, &table.schema, None, (rows, rows * row_bytes));
+            unnamed = self.write_segments(table, found, to, width_ns, &running)?;
             let count = table.series.count();
             edits.push(Edit::Series { table: table.schema.id, count });
-            edits.extend(metas.iter().cloned().map(Edit::AddSegment));
+            edits.extend(unnamed.metas().iter().cloned().map(Edit::AddSegment));
         }
         let sealed = Sealed { generation: found.block.generation, rows: to as u64, done };
         edits.push(Edit::Seal { block: id, sealed });
         edits.push(Edit::Marks { next_segment: 0, last_generation: 0, clock: self.clock.last() });
-        self.commit_seal(table.schema.id, id, (to, done), edits, &metas)?;
+        let committed = self.commit_seal(table.schema.id, id, (to, done), edits, unnamed.metas());
+        let metas = unnamed.settle(committed)?;
+        self.upkeep.segments_changed();
         self.counters.seals.add(1);
         self.counters.sealed_rows.add((to - from) as u64);
         self.counters.segments_written.add(metas.len() as u64);
@@ -107,9 +113,7 @@ impl Core {
             let keep = |edit: &Edit| still_open(view) || !matches!(edit, Edit::SetPartition { .. });
             edits.into_iter().filter(keep).collect()
         };
-        let segment = |meta: &SegmentMeta| {
-            Arc::new(Segment::new(meta.clone(), self.fs.clone(), &self.segments_dir(), self.cache.clone()))
-        };
+        let segment = |meta: &SegmentMeta| self.segment(meta);
         self.commit(edits, |view| {
             let Some(table) = view.table_mut(table) else { return };
             table.partition_ns = table.partition_ns.or(width);
@@ -131,7 +135,8 @@ impl Core {
         found: &BlockView,
         to: usize,
         width_ns: i64,
-    ) -> Result<Vec<SegmentMeta>> {
+        running: &Running,
+    ) -> Result<Unnamed<'_>> {
         let (block, rows) = (&found.block, found.sealed_rows..to);
         let schema = &block.schema;
         // Taken after the count, so it has every series of those rows.
@@ -142,24 +147,33 @@ impl Core {
             let reason = format!("a row is of series {highest}, the series log has {}", view.len());
             return Err(Error::corrupted(block.file.path(), block.layout.series as u64, reason));
         }
-        let order = sort::order(&series, &times, &view.ranks());
-        let source = Source { columns: columns(block, schema, rows)?, series: &series, view: &view, schema };
-        let mut metas = Vec::new();
-        for (partition, order) in partition::split(order, &times, width_ns, self.options.seal_partitions_max) {
-            let sorted = |column: &[u32]| order.iter().filter_map(|row| column.get(*row as usize)).copied().collect();
-            let sorted_series: Vec<u32> = sorted(&series);
-            let sorted_times: Vec<i64> = order.iter().filter_map(|row| times.get(*row as usize)).copied().collect();
-            let ranges = series_index::ranges(&sorted_series, &sorted_times);
-            let content = Content { id: self.next_segment(), schema, partition, ranges: &ranges };
-            let batches = order.chunks(BATCH_ROWS).map(|rows| source.gather(rows));
-            metas.push(segment_writer::write(&*self.fs, &self.segments_dir(), &content, batches)?);
+        let mut order = sort::order(&series, &times, &view.ranks());
+        if let Some(clocks) = block.clocks(rows.clone()) {
+            // What a later row of the same seal takes the place of need not be written at all.
+            order = sort::last_writes(&sort::by_clock(order, &series, &times, &clocks), &series, &times);
+            self.counters.overwritten_rows.add((series.len() - order.len()) as u64);
         }
-        Ok(metas)
+        let source = Source { columns: columns(block, schema, rows)?, series: &series, view: &view, schema };
+        let mut unnamed = Unnamed::new(self);
+        for (partition, order) in partition::split(order, &times, width_ns, self.options.seal_partitions_max) {
+            let content = Content { id: self.next_segment(), schema: schema.clone(), partition, tier: Tier::Sealed };
+            let batches = order.chunks(BATCH_ROWS).map(|rows| {
+                running.add_rows(rows.len() as u64);
+                source.gather(rows)
+            });
+            unnamed.push(segment_writer::write(&self.fs, &self.segments_dir(), content, batches)?);
+        }
+        Ok(unnamed)
+    }
+
+    /// A handle on a segment that the manifest names.
+    pub(super) fn segment(&self, meta: &SegmentMeta) -> Arc<Segment> {
+        Arc::new(Segment::new(meta.clone(), self.fs.clone(), &self.segments_dir(), self.cache.clone()))
     }
 
     /// A segment number that was never given out in this life; what an earlier life gave and did not commit is not on
     /// disk any more.
-    fn next_segment(&self) -> u64 {
+    pub(super) fn next_segment(&self) -> u64 {
         self.segment_ids.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     }
 }
@@ -187,17 +201,17 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn gather(&self, rows: &[u32]) -> Result<Vec<ArrayRef>> {
+    fn gather(&self, rows: &[u32]) -> Result<Sorted> {
         let indices = UInt32Array::from(rows.to_vec());
-        let ids: Vec<u32> = rows.iter().filter_map(|row| self.series.get(*row as usize)).copied().collect();
+        let series: Vec<u32> = rows.iter().filter_map(|row| self.series.get(*row as usize)).copied().collect();
         let column = |(number, column): (usize, &Option<ArrayRef>)| -> Result<ArrayRef> {
             match column {
                 Some(column) => take(column, &indices, None).map_err(|error| Error::batch(&self.schema.name, error)),
-                None => Ok(Arc::new(self.view.tag_column(number - 1, &ids)?)),
+                None => Ok(Arc::new(self.view.tag_column(number - 1, &series)?)),
             }
         };
-        let gathered: Vec<ArrayRef> = self.columns.iter().enumerate().map(column).collect::<Result<_>>()?;
-        debug_assert!(gathered.iter().all(|column| column.len() == rows.len()), "columns of equal length");
-        Ok(gathered)
+        let columns: Vec<ArrayRef> = self.columns.iter().enumerate().map(column).collect::<Result<_>>()?;
+        debug_assert!(columns.iter().all(|column| column.len() == rows.len()), "columns of equal length");
+        Ok(Sorted { series, columns })
     }
 }

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::partition::{choose_width, split, start};
-use super::sort::order;
+use crate::snapshot::sort::order;
 
 const HOUR_NS: i64 = 3_600_000_000_000;
 

@@ -22,6 +22,7 @@ use super::session::base;
 use super::threads::Threads;
 use crate::error::{Error, Result};
 use crate::maintain::pins::PinView;
+use crate::maintain::running::Progress;
 use crate::options::Options;
 use crate::snapshot::Snapshot;
 
@@ -33,6 +34,10 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn counters(&self) -> Vec<(&'static str, u64)>;
     /// Rows for `system.pins`.
     fn pins(&self) -> Vec<PinView>;
+    /// Work that runs, for `system.background`.
+    fn background(&self) -> Vec<Arc<Progress>> {
+        Vec::new()
+    }
 }
 
 /// Plans and runs statements. Its threads start at the first one. Cheap to clone; drops anywhere.

@@ -17,6 +17,7 @@ mod engine;
 mod failure;
 mod guard;
 mod limits;
+mod overlapping;
 mod planning;
 mod provider;
 mod prune;

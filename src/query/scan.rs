@@ -26,11 +26,13 @@ use futures::Stream;
 use super::failure::external;
 use super::prune::{Pruned, TimeRange};
 use super::session::BATCH_ROWS;
-use super::statistics;
 use super::work::{Kept, Piece, Work};
-use crate::error::Result as StoreResult;
+use super::{overlapping, statistics};
+use crate::error::{Error, Result as StoreResult};
 use crate::model::Time;
+use crate::snapshot::inputs::Merging;
 use crate::snapshot::{LiveRange, Snapshot, TableView};
+use crate::storage::segment_writer::Sorted;
 
 /// Live rows looked at in one go, when few of them match.
 const WINDOW_ROWS: usize = 64 * BATCH_ROWS;
@@ -97,7 +99,8 @@ impl DisplayAs for ScanExec {
         }
         let kept = |kept: Kept| format!("{}/{}", kept.kept, kept.of);
         write!(f, ", partitions={}, segments={}", kept(work.partitions), kept(work.segments))?;
-        write!(f, ", row_ranges={}, rows={}, live_ranges={}", work.row_ranges, work.rows, kept(work.live_ranges))
+        write!(f, ", row_ranges={}, rows={}, live_ranges={}", work.row_ranges, work.rows, kept(work.live_ranges))?;
+        if work.merges > 0 { write!(f, ", merges={}", work.merges) } else { Ok(()) }
     }
 }
 
@@ -152,7 +155,12 @@ impl ExecutionPlan for ScanExec {
             None => (work.rows, self.all),
             Some(part) => (work.parts.get(part).map_or(0, |part| part.iter().map(Piece::rows).sum()), false),
         };
-        Ok(Arc::new(statistics::of_scan(&scan.view, &scan.projection, rows, all)))
+        let mut statistics = statistics::of_scan(&scan.view, &scan.projection, rows, all);
+        if work.merges > 0 {
+            // Times and tags are what they are, however often a row was overwritten.
+            statistics.num_rows = statistics.num_rows.to_inexact();
+        }
+        Ok(Arc::new(statistics))
     }
 }
 
@@ -166,6 +174,7 @@ struct ScanStream {
 
 /// A piece under way.
 enum Reading {
+    /// A segment's batches, or merged ones.
     Segment(Box<dyn Iterator<Item = StoreResult<RecordBatch>> + Send>),
     Live {
         live: usize,
@@ -212,10 +221,22 @@ impl ScanStream {
 
 impl Scan {
     fn open(&self, piece: Piece) -> Result<Reading> {
-        if self.projection.is_empty() {
+        if self.projection.is_empty() && !matches!(piece, Piece::Merged { .. }) {
             return Ok(Reading::Counted(piece.rows()));
         }
         Ok(match piece {
+            Piece::Merged { sources, ranks, .. } => {
+                let merging = Merging::new(&self.view.schema, &self.view.series, &self.projection, sources.len());
+                let inputs = overlapping::inputs(&self.view, &merging, &sources, &ranks, self.pruned.time);
+                let merged = merging.merge(inputs.map_err(external)?);
+                let (schema, name) = (self.schema.clone(), self.view.schema.clone());
+                Reading::Segment(Box::new(merged.map(move |sorted| {
+                    let Sorted { series, columns } = sorted?;
+                    let options = RecordBatchOptions::new().with_row_count(Some(series.len()));
+                    let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &options);
+                    batch.map_err(|error| Error::batch(name.name(), error))
+                })))
+            }
             Piece::Live { live, rows } => Reading::Live { live, next: rows.start, end: rows.end },
             Piece::Segment { segment, ranges, whole } => {
                 let time = self.pruned.time.filter(|time| !time.covers(segment.meta.min_time, segment.meta.max_time));

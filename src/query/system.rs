@@ -25,6 +25,7 @@ use super::session::BATCH_ROWS;
 use super::statistics::time_bounds;
 use crate::error::Result as StoreResult;
 use crate::maintain::pins::PinView;
+use crate::maintain::running::Progress;
 use crate::model::names::TIME;
 use crate::model::table::time_type;
 use crate::model::time::nanos_of;
@@ -32,8 +33,8 @@ use crate::snapshot::{LiveRange, Snapshot, TableView};
 use crate::storage::edit::SegmentMeta;
 
 /// The tables there are.
-pub(super) const NAMES: [&str; 8] =
-    ["counters", "fields", "live_blocks", "partitions", "pins", "segments", "series", "tables"];
+pub(super) const NAMES: [&str; 9] =
+    ["background", "counters", "fields", "live_blocks", "partitions", "pins", "segments", "series", "tables"];
 
 /// A column under construction, in rows.
 enum Column {
@@ -172,6 +173,7 @@ fn segments(rows: &[(&TableView, &SegmentMeta)]) -> Columns {
         "rows": Count = |(_, segment)| segment.rows,
         "series": Count = |(_, segment)| u64::from(segment.series),
         "bytes": Count = |(_, segment)| segment.bytes,
+        "tier": Text = |(_, segment)| format!("{:?}", segment.tier).to_lowercase(),
         "min_time": Time = |(_, segment)| segment.min_time,
         "max_time": Time = |(_, segment)| segment.max_time,
     }
@@ -240,6 +242,17 @@ fn pins(rows: &[PinView]) -> Columns {
         "age_ns": Nanoseconds = |pin| pin.age.map(nanos_of),
         "segments": Count = |pin| pin.segments,
         "bytes": Count = |pin| pin.bytes,
+    }
+}
+
+fn background(rows: &[Arc<Progress>]) -> Columns {
+    columns! { rows;
+        "kind": Text = |work| work.kind.name().to_string(),
+        "table_name": Text = |work| work.table.clone(),
+        "partition_start": Time = |work| work.partition_ns,
+        "bytes_done": Count = |work| work.bytes_done(),
+        "bytes_total": Count = |work| work.bytes_total,
+        "since": Time = |work| work.since.as_nanos(),
     }
 }
 
@@ -312,6 +325,7 @@ pub(super) fn table(
         "segments" => segments(&[]),
         "partitions" => partitions(&[]),
         "pins" => pins(&[]),
+        "background" => background(&[]),
         _ => counters(&[]),
     };
     let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type(), true));
@@ -333,6 +347,7 @@ impl Listing {
             "segments" => segments(&segments_of(all).collect::<Vec<_>>()),
             "partitions" => partitions(&partition_rows(all)),
             "pins" => pins(&self.source.pins()),
+            "background" => background(&self.source.background()),
             _ => counters(&self.source.counters()),
         }
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod hostile;
+mod last_write;
 mod limits;
 mod pruning;
 mod reading;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::overlapping::{self, Source};
 use super::prune::Pruned;
 use super::session::BATCH_ROWS;
 use crate::error::Result;
@@ -22,6 +23,8 @@ pub(super) enum Piece {
     Segment { segment: Arc<Segment>, ranges: Vec<Range<u64>>, whole: bool },
     /// Rows of the table's live range of that number.
     Live { live: usize, rows: Range<usize> },
+    /// Of `sources` together, the last writes of series of these ranks; at most so many rows.
+    Merged { sources: Arc<[Source]>, ranks: Range<u32>, rows: usize },
 }
 
 impl Piece {
@@ -31,15 +34,18 @@ impl Piece {
                 ranges.iter().map(|range| usize::try_from(range.end - range.start).unwrap_or(usize::MAX)).sum()
             }
             Self::Live { rows, .. } => rows.len(),
+            Self::Merged { rows, .. } => *rows,
         }
     }
 
-    /// The first `count` rows, and the rest.
-    fn split(self, count: usize) -> (Self, Self) {
+    /// The first `count` rows, and the rest; all of it where nobody knows which are the first.
+    fn split(self, count: usize) -> (Self, Option<Self>) {
         match self {
+            Self::Merged { .. } => (self, None),
             Self::Live { live, rows } => {
                 let middle = rows.start.saturating_add(count).min(rows.end);
-                (Self::Live { live, rows: rows.start..middle }, Self::Live { live, rows: middle..rows.end })
+                let rest = Self::Live { live, rows: middle..rows.end };
+                (Self::Live { live, rows: rows.start..middle }, Some(rest))
             }
             Self::Segment { segment, ranges, .. } => {
                 let (mut first, mut rest, mut left) = (Vec::new(), Vec::new(), count as u64);
@@ -50,7 +56,7 @@ impl Piece {
                     rest.extend((middle < range.end).then_some(middle..range.end));
                 }
                 let rest = Self::Segment { segment: segment.clone(), ranges: rest, whole: false };
-                (Self::Segment { segment, ranges: first, whole: false }, rest)
+                (Self::Segment { segment, ranges: first, whole: false }, Some(rest))
             }
         }
     }
@@ -73,7 +79,10 @@ pub(super) struct Work {
     pub(super) live_ranges: Kept,
     /// Ranges of segment rows that are read.
     pub(super) row_ranges: usize,
+    /// Rows that are read at most; where pieces are merged, some of them are overwritten.
     pub(super) rows: usize,
+    /// Pieces that are merged.
+    pub(super) merges: usize,
 }
 
 /// What of `view` is read, at most `limit` rows, in at most `parts` parts.
@@ -97,17 +106,25 @@ pub(super) fn plan(view: &TableView, pruned: &Pruned, limit: Option<usize>, part
         }
     }
     work.partitions = Kept { kept: kept_partitions.len(), of: all_partitions.len() };
-    work.live_ranges.of = view.live.len();
-    for (live, range) in view.live.iter().enumerate() {
-        let meets = pruned.time.is_none_or(|time| range.time_bounds().is_some_and(|(min, max)| time.meets(min, max)));
-        if range.rows() > 0 && meets && !nothing {
-            work.live_ranges.kept += 1;
-            pieces.push(Piece::Live { live, rows: 0..range.rows() });
-        }
+    let mut merged = Vec::new();
+    if nothing {
+        work.live_ranges.of = view.live.len();
+    } else if view.schema.has_clock() {
+        (pieces, merged, work.live_ranges) = overlapping::pieces(view, pruned, pieces, parts)?;
+    } else {
+        let live;
+        (live, work.live_ranges) = live_pieces(view, pruned);
+        pieces.extend(live);
     }
-    if let Some(limit) = limit {
+    if let Some(limit) = limit
+        && pieces.iter().map(Piece::rows).sum::<usize>() >= limit
+    {
+        // How many rows a merge gives nobody knows, so it is read if the others have too few.
         pieces = deal(pieces, limit).next().unwrap_or_default();
+        merged.clear();
     }
+    work.merges = merged.len();
+    pieces.extend(merged);
     work.rows = pieces.iter().map(Piece::rows).sum();
     let parts = parts.min(work.rows.div_ceil(PARTITION_ROWS_MIN)).max(1);
     work.parts = deal(pieces, work.rows.div_ceil(parts)).collect();
@@ -115,6 +132,19 @@ pub(super) fn plan(view: &TableView, pruned: &Pruned, limit: Option<usize>, part
         work.parts.push(Vec::new());
     }
     Ok(work)
+}
+
+/// The live ranges of which rows may match, and how many of how many those are.
+fn live_pieces(view: &TableView, pruned: &Pruned) -> (Vec<Piece>, Kept) {
+    let mut pieces = Vec::new();
+    for (live, range) in view.live.iter().enumerate() {
+        let meets = pruned.time.is_none_or(|time| range.time_bounds().is_some_and(|(min, max)| time.meets(min, max)));
+        if range.rows() > 0 && meets {
+            pieces.push(Piece::Live { live, rows: 0..range.rows() });
+        }
+    }
+    let kept = Kept { kept: pieces.len(), of: view.live.len() };
+    (pieces, kept)
 }
 
 /// Lists of `rows` rows each, the last one shorter.
@@ -133,7 +163,7 @@ fn deal(pieces: Vec<Piece>, rows: usize) -> impl Iterator<Item = Vec<Piece>> {
             } else {
                 let (first, after) = piece.split(room);
                 part.push(first);
-                cut = Some(after);
+                cut = after;
                 room = 0;
             }
         }

@@ -51,6 +51,11 @@ impl LiveRange {
         self.block.series(self.all())
     }
 
+    /// Hybrid logical clocks, row by row, where the last write wins.
+    pub(crate) fn clocks(&self) -> Option<ScalarBuffer<u64>> {
+        self.block.clocks(self.all())
+    }
+
     /// Columns by index into `schema.arrow()`. Fixed-width ones are not copied; fields the block lacks are null.
     pub(crate) fn batch(
         &self,

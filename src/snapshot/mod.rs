@@ -14,8 +14,12 @@
 pub(crate) mod copying;
 pub(crate) mod cut;
 pub(crate) mod follower;
+pub(crate) mod inputs;
 pub(crate) mod live_range;
+pub(crate) mod merge;
+pub(crate) mod overlap;
 pub(crate) mod scan;
+pub(crate) mod sort;
 #[cfg(all(test, denyut_loom))]
 mod tests;
 pub(crate) mod view;

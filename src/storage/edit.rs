@@ -24,6 +24,19 @@ pub(crate) struct SegmentMeta {
     pub(crate) index_bytes: u64,
     /// Distinct series in it.
     pub(crate) series: u32,
+    /// How often its rows were written before.
+    pub(crate) tier: Tier,
+}
+
+/// Where a segment comes from. Rows move up, so a row is written once a tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tier {
+    /// A seal.
+    Sealed,
+    /// A merge of segments of one partition, or a split of overlap segments.
+    Merged,
+    /// The merge of a partition that is old, encoded to be small.
+    Cold,
 }
 
 /// What the manifest knows of a block's life.
@@ -49,6 +62,9 @@ pub(crate) enum Edit {
         width_ns: i64,
     },
     AddSegment(SegmentMeta),
+    RemoveSegment {
+        id: u64,
+    },
     Seal {
         block: u64,
         sealed: Sealed,
@@ -87,7 +103,11 @@ impl Edit {
             Self::AddSegment(meta) => {
                 out.u8(4).u64(meta.id).u32(meta.table).i64(meta.partition_start_ns).i64(meta.partition_ns);
                 out.i64(meta.min_time).i64(meta.max_time).u64(meta.rows).u64(meta.bytes).u64(meta.index_bytes);
-                out.u32(meta.series);
+                out.u32(meta.series).u8(match meta.tier {
+                    Tier::Sealed => 0,
+                    Tier::Merged => 1,
+                    Tier::Cold => 2,
+                });
             }
             Self::Seal { block, sealed } => {
                 out.u8(5).u64(*block).u64(sealed.generation).u64(sealed.rows).u8(u8::from(sealed.done));
@@ -97,6 +117,9 @@ impl Edit {
             }
             Self::Marks { next_segment, last_generation, clock } => {
                 out.u8(7).u64(*next_segment).u64(*last_generation).u64(*clock);
+            }
+            Self::RemoveSegment { id } => {
+                out.u8(8).u64(*id);
             }
         }
     }
@@ -123,6 +146,12 @@ impl Edit {
                 bytes: from.u64()?,
                 index_bytes: from.u64()?,
                 series: from.u32()?,
+                tier: match from.u8()? {
+                    0 => Tier::Sealed,
+                    1 => Tier::Merged,
+                    2 => Tier::Cold,
+                    _ => return None,
+                },
             }),
             5 => Self::Seal {
                 block: from.u64()?,
@@ -130,6 +159,7 @@ impl Edit {
             },
             6 => Self::Series { table: from.u32()?, count: from.u32()? },
             7 => Self::Marks { next_segment: from.u64()?, last_generation: from.u64()?, clock: from.u64()? },
+            8 => Self::RemoveSegment { id: from.u64()? },
             _ => return None,
         })
     }

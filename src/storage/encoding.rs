@@ -3,7 +3,7 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use hashbrown::HashSet;
-use parquet::basic::{Compression, Encoding};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
@@ -19,12 +19,18 @@ const PAGE_ROWS: usize = 8_192;
 /// Rows of a row group.
 const ROW_GROUP_ROWS: usize = 1 << 20;
 
-/// Writer properties for a segment of `schema` whose first rows are `sample`, in the order of the segment's columns.
-pub(crate) fn properties(schema: &TableSchema, sample: &[ArrayRef]) -> WriterProperties {
+/// How hard a cold segment is compressed. Higher levels take several times as long for a few per cent.
+const COLD_LEVEL: i32 = 3;
+
+/// Writer properties for a segment of `schema` whose first rows are `sample`, in the order of the segment's columns. A
+/// `cold` one is to be small before it is fast.
+pub(crate) fn properties(schema: &TableSchema, sample: &[ArrayRef], cold: bool) -> WriterProperties {
+    // The level is within the range that zstd knows.
+    let zstd = ZstdLevel::try_new(COLD_LEVEL).map_or(Compression::ZSTD(ZstdLevel::default()), Compression::ZSTD);
     let time = ColumnPath::from("time");
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("denyut ", env!("CARGO_PKG_VERSION")).into())
-        .set_compression(Compression::LZ4_RAW)
+        .set_compression(if cold { zstd } else { Compression::LZ4_RAW })
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_write_batch_size(PAGE_ROWS)

@@ -69,6 +69,10 @@ impl Catalog {
                 self.next_segment = self.next_segment.max(meta.id + 1);
                 self.segments.insert(meta.id, meta);
             }
+            Edit::RemoveSegment { id } => {
+                let known = self.segments.remove(&id);
+                known.ok_or_else(|| format!("it removes segment {id}, which it did not name before"))?;
+            }
             Edit::Seal { block, sealed } => {
                 self.last_generation = self.last_generation.max(sealed.generation);
                 self.seals.insert(block, sealed);

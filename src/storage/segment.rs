@@ -3,12 +3,14 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
-use bytes_of_file::SegmentFile;
+use bytes_of_file::{SegmentFile, Source};
+use crossbeam::channel::Sender;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
@@ -22,7 +24,7 @@ use crate::model::TableSchema;
 use super::control::Control;
 use super::edit::SegmentMeta;
 use super::metadata_cache::{MetadataCache, SegmentIndex};
-use super::segment_writer::{index_path, parquet_path};
+use super::segment_writer::{Sorted, index_path, parquet_path};
 use super::series_index;
 
 mod bytes_of_file;
@@ -36,6 +38,10 @@ pub(crate) struct Segment {
     index_path: PathBuf,
     cache: Arc<MetadataCache>,
     lease: Arc<Lease>,
+    /// When this process first knew it.
+    pub(crate) since: Instant,
+    /// Who is told when the last handle is dropped; set once the manifest no longer names it.
+    retired: OnceLock<Sender<Retired>>,
 }
 
 /// Until when a segment's files are promised to be there.
@@ -68,6 +74,29 @@ impl Lease {
         let moved_on = |control: &Arc<Control>| control.pin() != Some(self.pin.load(Ordering::Relaxed));
         self.ended.load(Ordering::Relaxed) || self.control.as_ref().is_some_and(moved_on)
     }
+
+    /// The error for a file that is not there.
+    fn gone(&self, path: &Path) -> Error {
+        if self.has_ended() {
+            return Error::SnapshotExpired { path: path.into() };
+        }
+        Error::corrupted(path, 0, "the manifest names this file, and it is gone")
+    }
+}
+
+/// A segment that the manifest no longer names and nobody in this process looks at any more.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    pub(crate) id: u64,
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if let Some(home) = self.retired.get() {
+            // Nobody listens after the store was closed; the next open removes what the manifest does not name.
+            let _ = home.send(Retired { id: self.meta.id });
+        }
+    }
 }
 
 /// An iterator over a segment's batches.
@@ -76,12 +105,14 @@ pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 impl Segment {
     pub(crate) fn new(meta: SegmentMeta, fs: Arc<dyn FileSystem>, dir: &Path, cache: Arc<MetadataCache>) -> Self {
         let (path, index_path) = (parquet_path(dir, meta.id), index_path(dir, meta.id));
-        Self { meta, fs, path, index_path, cache, lease: Arc::default() }
+        let (lease, retired) = (Arc::default(), OnceLock::new());
+        Self { meta, fs, path, index_path, cache, lease, since: Instant::now(), retired }
     }
 
     /// With a lease that another process can end.
-    pub(crate) fn leased(self, lease: Lease) -> Self {
-        Self { lease: Arc::new(lease), ..self }
+    pub(crate) fn leased(mut self, lease: Lease) -> Self {
+        self.lease = Arc::new(lease);
+        self
     }
 
     /// Its files.
@@ -93,23 +124,23 @@ impl Segment {
         &self.lease
     }
 
-    fn gone(&self, path: &Path) -> Error {
-        if self.lease.has_ended() {
-            return Error::SnapshotExpired { path: path.into() };
-        }
-        Error::corrupted(path, 0, "the manifest names this file, and it is gone")
+    /// Has `home` told when the last handle is dropped.
+    pub(crate) fn retire(&self, home: Sender<Retired>) {
+        self.retired.get_or_init(|| home);
     }
 
-    fn open(&self, sums: &Arc<[u32]>) -> Result<SegmentFile> {
-        let file = self.fs.open_read(&self.path)?.ok_or_else(|| self.gone(&self.path))?;
+    fn open(&self, sums: &Arc<[u32]>, hold: bool) -> Result<SegmentFile> {
+        let file = self.fs.open_read(&self.path)?.ok_or_else(|| self.lease.gone(&self.path))?;
         if file.len()? != self.meta.bytes {
             let reason = format!("the segment has {} bytes, the manifest says {}", file.len()?, self.meta.bytes);
             return Err(Error::corrupted(&self.path, self.meta.bytes.min(file.len()?), reason));
         }
-        Ok(SegmentFile::new(file, self.meta.bytes, sums.clone()))
+        let named = || Source::Named(self.fs.clone(), Arc::from(Path::new(&self.path)), self.lease.clone());
+        let source = if hold { Source::Open(file) } else { named() };
+        Ok(SegmentFile::new(source, self.meta.bytes, sums.clone()))
     }
 
-    fn damaged(&self, error: impl std::fmt::Display) -> Error {
+    pub(crate) fn damaged(&self, error: impl std::fmt::Display) -> Error {
         Error::corrupted(&self.path, 0, error.to_string())
     }
 
@@ -119,7 +150,7 @@ impl Segment {
             return Ok(index);
         }
         let damaged_index = |reason| Error::corrupted(&self.index_path, 0, reason);
-        let file = self.fs.open_read(&self.index_path)?.ok_or_else(|| self.gone(&self.index_path))?;
+        let file = self.fs.open_read(&self.index_path)?.ok_or_else(|| self.lease.gone(&self.index_path))?;
         let (ranges, sums) = series_index::decode(&self.index_path, self.meta.id, &fs::read_all(&*file)?)?;
         if ranges.iter().map(|range| range.rows).sum::<u64>() != self.meta.rows {
             return Err(damaged_index("the series index counts other rows than the manifest"));
@@ -130,7 +161,7 @@ impl Segment {
         // From here on every byte that is read of the segment is checked before anybody believes it.
         let sums: Arc<[u32]> = sums.into();
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-        let segment = self.open(&sums)?;
+        let segment = self.open(&sums, true)?;
         let plain = ArrowReaderMetadata::load(&segment, options.clone()).map_err(|error| self.damaged(error))?;
         let options = options.with_schema(stored_schema(schema, plain.schema()));
         let footer =
@@ -161,46 +192,138 @@ impl Segment {
         batch_rows: usize,
     ) -> Result<Batches> {
         let index = self.index(schema)?;
-        let metadata = index.footer.metadata();
+        let rows = self.wanted(&index, rows, time);
+        self.open_reader(schema, projection, &index, rows, (batch_rows, true))
+    }
+
+    /// As [`read`](Self::read), each batch with its rows' series; `projection` is of [`TableSchema::segment_arrow`]. The
+    /// file is held open only if `hold`.
+    pub(crate) fn read_sorted(
+        &self,
+        schema: &TableSchema,
+        projection: &[usize],
+        rows: Option<Vec<Range<u64>>>,
+        time: Option<(i64, i64)>,
+        (batch_rows, hold): (usize, bool),
+    ) -> Result<impl Iterator<Item = Result<Sorted>> + Send + use<>> {
+        let index = self.index(schema)?;
+        let rows = self.wanted(&index, rows, time);
+        let batches = self.open_reader(schema, projection, &index, rows.clone(), (batch_rows, hold))?;
+        let all = 0..usize::try_from(self.meta.rows).unwrap_or(usize::MAX);
+        let mut series = SeriesOfRows::new(index.ranges.clone(), rows.unwrap_or_else(|| vec![all]));
+        Ok(batches.map(move |batch| {
+            let batch = batch?;
+            let series = series.take(batch.num_rows());
+            Ok(Sorted { series, columns: batch.columns().to_vec() })
+        }))
+    }
+
+    /// The rows to read, in ascending ranges; `None` for all.
+    fn wanted(
+        &self,
+        index: &SegmentIndex,
+        rows: Option<Vec<Range<u64>>>,
+        time: Option<(i64, i64)>,
+    ) -> Option<Vec<Range<usize>>> {
         let total = usize::try_from(self.meta.rows).unwrap_or(usize::MAX);
         let size = |row: u64| usize::try_from(row).unwrap_or(usize::MAX).min(total);
-        let mut selection = rows.map(|rows| {
-            RowSelection::from_consecutive_ranges(
-                rows.into_iter().map(|range| size(range.start)..size(range.end)),
-                total,
-            )
-        });
-        if let Some(time) = time
-            && let Some(pages) = pages_within(metadata, time)
-        {
-            let pages = RowSelection::from_consecutive_ranges(pages.into_iter(), total);
-            selection = Some(match selection {
-                Some(selection) => selection.intersection(&pages),
-                None => pages,
-            });
+        let rows =
+            rows.map(|rows| rows.into_iter().map(|range| size(range.start)..size(range.end)).collect::<Vec<_>>());
+        let pages = time.and_then(|time| pages_within(index.footer.metadata(), time));
+        match (rows, pages) {
+            (Some(rows), Some(pages)) => Some(intersection(&rows, &pages)),
+            (rows, pages) => rows.or(pages),
         }
-        let stored = index.footer.schema().clone();
+    }
+
+    fn open_reader(
+        &self,
+        schema: &TableSchema,
+        projection: &[usize],
+        index: &SegmentIndex,
+        rows: Option<Vec<Range<usize>>>,
+        (batch_rows, hold): (usize, bool),
+    ) -> Result<Batches> {
+        let total = usize::try_from(self.meta.rows).unwrap_or(usize::MAX);
+        let (stored, columns) = (index.footer.schema().clone(), schema.segment_arrow());
         let mut wanted: Vec<usize> = Vec::new();
         for column in projection {
-            let field = schema.arrow().fields().get(*column).ok_or_else(|| self.damaged("no such column"))?;
+            let field = columns.fields().get(*column).ok_or_else(|| self.damaged("no such column"))?;
             wanted.extend(stored.index_of(field.name()).ok());
         }
-        let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), wanted);
-        let mut builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(self.open(&index.sums)?, index.footer.clone())
-                .with_projection(mask)
-                .with_batch_size(batch_rows);
-        if let Some(selection) = selection {
-            builder = builder.with_row_selection(selection);
+        let mask = ProjectionMask::roots(index.footer.metadata().file_metadata().schema_descr(), wanted);
+        let file = self.open(&index.sums, hold)?;
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, index.footer.clone())
+            .with_projection(mask)
+            .with_batch_size(batch_rows);
+        if let Some(rows) = rows {
+            builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(rows.into_iter(), total));
         }
         let reader = builder.build().map_err(|error| self.damaged(error))?;
-        let projected = schema.arrow().project(projection).map_err(|error| self.damaged(error))?;
+        let projected = columns.project(projection).map_err(|error| self.damaged(error))?;
         let (path, projected) = (self.path.clone(), Arc::new(projected));
         Ok(Box::new(reader.map(move |batch| {
             let damaged = |error: arrow::error::ArrowError| Error::corrupted(&path, 0, error.to_string());
             arrange(&batch.map_err(damaged)?, &projected).map_err(damaged)
         })))
     }
+}
+
+/// Which series each of the rows that are read is of.
+struct SeriesOfRows {
+    index: Arc<[series_index::SeriesRange]>,
+    /// The entry of the row before.
+    entry: usize,
+    rows: std::vec::IntoIter<Range<usize>>,
+    range: Range<usize>,
+}
+
+impl SeriesOfRows {
+    fn new(index: Arc<[series_index::SeriesRange]>, rows: Vec<Range<usize>>) -> Self {
+        Self { index, entry: 0, rows: rows.into_iter(), range: 0..0 }
+    }
+
+    /// Those of the next `count` rows; fewer if there are not so many.
+    fn take(&mut self, count: usize) -> Vec<u32> {
+        let mut series = Vec::with_capacity(count);
+        while series.len() < count {
+            if self.range.is_empty() {
+                match self.rows.next() {
+                    Some(range) => self.range = range,
+                    None => break,
+                }
+                continue;
+            }
+            let Some(entry) = self.index.get(self.entry) else { break };
+            let end = usize::try_from(entry.row_start + entry.rows).unwrap_or(usize::MAX);
+            if end <= self.range.start {
+                self.entry += 1;
+                continue;
+            }
+            let rows = (end.min(self.range.end) - self.range.start).min(count - series.len());
+            series.resize(series.len() + rows, entry.series);
+            self.range.start += rows;
+        }
+        series
+    }
+}
+
+/// What both lists of ascending ranges have.
+pub(crate) fn intersection<T: Ord + Copy>(a: &[Range<T>], b: &[Range<T>]) -> Vec<Range<T>> {
+    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    let mut both: Vec<Range<T>> = Vec::new();
+    while let (Some(first), Some(second)) = (a.peek(), b.peek()) {
+        let range = first.start.max(second.start)..first.end.min(second.end);
+        if range.start < range.end {
+            both.push(range);
+        }
+        if first.end <= second.end {
+            a.next();
+        } else {
+            b.next();
+        }
+    }
+    both
 }
 
 /// The table's columns as this file has them: those of its fields that it has, in its order.

@@ -7,7 +7,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::TimestampNanosecondType;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::file::metadata::KeyValue;
@@ -16,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::fs::{self, File, FileSystem};
 use crate::model::TableSchema;
 
-use super::edit::SegmentMeta;
+use super::edit::{SegmentMeta, Tier};
 use super::encoding::properties;
 use super::series_index::{self, SUM_BYTES, SeriesRange};
 
@@ -38,92 +39,152 @@ pub(crate) struct Partition {
     pub(crate) width_ns: i64,
 }
 
-/// What [`write`] is given.
-pub(crate) struct Content<'a> {
+/// What a segment is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Content {
     pub(crate) id: u64,
-    pub(crate) schema: &'a TableSchema,
+    pub(crate) schema: Arc<TableSchema>,
     pub(crate) partition: Partition,
-    pub(crate) ranges: &'a [SeriesRange],
+    pub(crate) tier: Tier,
 }
 
-/// Writes one segment of `batches`, whose columns are those of [`TableSchema::segment_arrow`], and makes it durable.
+/// Rows in the order of a segment, each with its series.
+#[derive(Debug)]
+pub(crate) struct Sorted {
+    pub(crate) series: Vec<u32>,
+    /// Those asked for; to write, all of [`TableSchema::segment_arrow`], the first of which is `time`.
+    pub(crate) columns: Vec<ArrayRef>,
+}
+
+/// Writes one segment of `batches` and makes it durable.
 pub(crate) fn write(
-    fs: &dyn FileSystem,
+    fs: &Arc<dyn FileSystem>,
     dir: &Path,
-    content: &Content<'_>,
-    batches: impl Iterator<Item = Result<Vec<ArrayRef>>>,
+    content: Content,
+    batches: impl Iterator<Item = Result<Sorted>>,
 ) -> Result<SegmentMeta> {
-    let path = parquet_path(dir, content.id);
-    let temporary = path.with_extension("tmp");
-    fs.remove(&temporary)?;
-    let file = fs.create(&temporary)?;
-    let result = write_parquet(&file, content, batches).and_then(|(rows, bytes, sums)| {
-        file.sync_data()?;
-        let index = series_index::encode(content.id, content.ranges, &sums);
+    let mut writer = SegmentWriter::create(fs.clone(), dir, content)?;
+    for batch in batches {
+        writer.write(batch?)?;
+    }
+    writer.finish()
+}
+
+/// Removes the files of segments that were written and will not be named.
+pub(crate) fn remove(fs: &dyn FileSystem, dir: &Path, id: u64) -> Result<()> {
+    fs.remove(&parquet_path(dir, id)).and_then(|()| fs.remove(&index_path(dir, id)))
+}
+
+/// A segment under construction. Dropped unfinished, it leaves no file.
+pub(crate) struct SegmentWriter {
+    fs: Arc<dyn FileSystem>,
+    dir: PathBuf,
+    content: Content,
+    temporary: PathBuf,
+    file: Arc<dyn File>,
+    /// Made with the first rows, whose values say how to encode.
+    parquet: Option<ArrowWriter<Sink>>,
+    ranges: Vec<SeriesRange>,
+    rows: u64,
+    finished: bool,
+}
+
+impl SegmentWriter {
+    pub(crate) fn create(fs: Arc<dyn FileSystem>, dir: &Path, content: Content) -> Result<Self> {
+        let temporary = parquet_path(dir, content.id).with_extension("tmp");
+        fs.remove(&temporary)?;
+        let file = fs.create(&temporary)?;
+        let (ranges, dir) = (Vec::new(), dir.into());
+        Ok(Self { fs, dir, content, temporary, file, parquet: None, ranges, rows: 0, finished: false })
+    }
+
+    /// Adds rows, which come after those before in a segment's order.
+    pub(crate) fn write(&mut self, Sorted { series, columns }: Sorted) -> Result<()> {
+        let schema = &self.content.schema;
+        let time = columns.first().and_then(|time| time.as_primitive_opt::<TimestampNanosecondType>());
+        let times = time.ok_or_else(|| Error::batch(&schema.name, "rows without a time"))?.values().clone();
+        let parquet = match &mut self.parquet {
+            Some(parquet) => parquet,
+            None => self.parquet.insert(open_parquet(&self.file, &self.content, &columns)?),
+        };
+        let batch = RecordBatch::try_new(schema.segment_arrow(), columns);
+        let batch = batch.map_err(|error| Error::batch(&schema.name, error))?;
+        parquet.write(&batch).map_err(|error| failed(&self.file, error))?;
+        series_index::extend(&mut self.ranges, &series, &times);
+        self.rows += series.len() as u64;
+        Ok(())
+    }
+
+    /// Makes the segment durable under its name.
+    pub(crate) fn finish(mut self) -> Result<SegmentMeta> {
+        let path = parquet_path(&self.dir, self.content.id);
+        let (bytes, sums) = match self.parquet.take() {
+            Some(parquet) => {
+                let mut sink = parquet.into_inner().map_err(|error| failed(&self.file, error))?;
+                sink.flush().map_err(|source| Error::io("writing", self.file.path(), source))?;
+                (sink.at, sink.sums.finish())
+            }
+            None => (0, Vec::new()),
+        };
+        self.file.sync_data()?;
+        let index = series_index::encode(self.content.id, &self.ranges, &sums);
         // Syncs the directory too, after both names are there.
-        fs.rename(&temporary, &path)?;
-        fs::publish(fs, &index_path(dir, content.id), &index)?;
-        let bounds = content.ranges.iter().map(|range| (range.min_time, range.max_time));
+        self.fs.rename(&self.temporary, &path)?;
+        fs::publish(&*self.fs, &index_path(&self.dir, self.content.id), &index)?;
+        self.finished = true;
+        let bounds = self.ranges.iter().map(|range| (range.min_time, range.max_time));
         let (min_time, max_time) = bounds.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((i64::MAX, i64::MIN));
         Ok(SegmentMeta {
-            id: content.id,
-            table: content.schema.id,
-            partition_start_ns: content.partition.start_ns,
-            partition_ns: content.partition.width_ns,
+            id: self.content.id,
+            table: self.content.schema.id,
+            partition_start_ns: self.content.partition.start_ns,
+            partition_ns: self.content.partition.width_ns,
             min_time,
             max_time,
-            rows,
+            rows: self.rows,
             bytes,
             index_bytes: index.len() as u64,
-            series: u32::try_from(content.ranges.len()).unwrap_or(u32::MAX),
+            series: u32::try_from(self.ranges.len()).unwrap_or(u32::MAX),
+            tier: self.content.tier,
         })
-    });
-    result.inspect_err(|_| {
-        // The space may be what is lacking. What cannot be removed now is removed at the next open.
-        let _ = fs.remove(&temporary).and_then(|()| fs.remove(&path));
-    })
+    }
 }
 
-fn write_parquet(
-    file: &Arc<dyn File>,
-    content: &Content<'_>,
-    mut batches: impl Iterator<Item = Result<Vec<ArrayRef>>>,
-) -> Result<(u64, u64, Vec<u32>)> {
-    let arrow = content.schema.segment_arrow();
-    let failed = |error: parquet::errors::ParquetError| match error {
+impl Drop for SegmentWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            // The space may be what is lacking. What cannot be removed now is removed at the next open.
+            let _ = self.fs.remove(&self.temporary).and_then(|()| remove(&*self.fs, &self.dir, self.content.id));
+        }
+    }
+}
+
+fn failed(file: &Arc<dyn File>, error: parquet::errors::ParquetError) -> Error {
+    match error {
         parquet::errors::ParquetError::External(source) => match source.downcast::<io::Error>() {
             Ok(source) => Error::io("writing", file.path(), *source),
             Err(other) => Error::io("writing", file.path(), io::Error::other(other)),
         },
         other => Error::io("encoding", file.path(), io::Error::other(other)),
-    };
-    let Some(first) = batches.next().transpose()? else { return Ok((0, 0, Vec::new())) };
+    }
+}
+
+fn open_parquet(file: &Arc<dyn File>, content: &Content, sample: &[ArrayRef]) -> Result<ArrowWriter<Sink>> {
+    let schema = &content.schema;
     let note = |key: &str, value: String| KeyValue { key: format!("denyut.{key}"), value: Some(value) };
-    let properties = properties(content.schema, &first)
+    let order = schema.tags.iter().map(String::as_str).chain(["time"]).collect::<Vec<_>>().join(",");
+    let properties = properties(schema, sample, content.tier == Tier::Cold)
         .into_builder()
         .set_key_value_metadata(Some(vec![
-            note("table", content.schema.name.clone()),
+            note("table", schema.name.clone()),
             note("segment", content.id.to_string()),
-            note(
-                "sorted_by",
-                content.schema.tags.iter().map(String::as_str).chain(["time"]).collect::<Vec<_>>().join(","),
-            ),
+            note("sorted_by", order),
         ]))
         .build();
     let sink = Sink { file: file.clone(), at: 0, buffer: Vec::with_capacity(SINK_BYTES), sums: Sums::default() };
     // Without the Arrow schema in the file, other readers see plain strings and timestamps.
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(sink, arrow.clone(), options).map_err(failed)?;
-    let mut rows = 0;
-    for columns in std::iter::once(Ok(first)).chain(batches) {
-        let batch =
-            RecordBatch::try_new(arrow.clone(), columns?).map_err(|error| Error::batch(&content.schema.name, error))?;
-        rows += batch.num_rows() as u64;
-        writer.write(&batch).map_err(failed)?;
-    }
-    let mut sink = writer.into_inner().map_err(failed)?;
-    sink.flush().map_err(|source| Error::io("writing", file.path(), source))?;
-    Ok((rows, sink.at, sink.sums.finish()))
+    ArrowWriter::try_new_with_options(sink, schema.segment_arrow(), options).map_err(|error| failed(file, error))
 }
 
 const SINK_BYTES: usize = 1 << 20;

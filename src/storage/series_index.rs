@@ -36,25 +36,32 @@ impl SeriesRange {
 }
 
 /// The ranges of rows sorted by series and time.
+#[cfg(test)]
 pub(crate) fn ranges(series: &[u32], times: &[i64]) -> Vec<SeriesRange> {
-    let mut ranges: Vec<SeriesRange> = Vec::new();
-    for (row, (&series, &time)) in series.iter().zip(times).enumerate() {
+    let mut ranges = Vec::new();
+    extend(&mut ranges, series, times);
+    ranges
+}
+
+/// Adds rows that come after those of `ranges`.
+pub(crate) fn extend(ranges: &mut Vec<SeriesRange>, series: &[u32], times: &[i64]) {
+    let first_row = ranges.last().map_or(0, |last| last.row_start + last.rows);
+    for (row, (&series, &time)) in (first_row..).zip(series.iter().zip(times)) {
         match ranges.last_mut() {
             Some(last) if last.series == series => {
                 last.rows += 1;
                 last.min_time = last.min_time.min(time);
                 last.max_time = last.max_time.max(time);
             }
-            _ => ranges.push(SeriesRange { series, row_start: row as u64, rows: 1, min_time: time, max_time: time }),
+            _ => ranges.push(SeriesRange { series, row_start: row, rows: 1, min_time: time, max_time: time }),
         }
     }
-    ranges
 }
 
 pub(crate) fn encode(segment: u64, ranges: &[SeriesRange], sums: &[u32]) -> Vec<u8> {
     let mut entries = Encoder::default();
     for range in ranges {
-        // A segment has fewer rows than a block, and a block fewer than 2^32.
+        // A block has fewer rows than 2^32, and what would have more is not compacted.
         let rows = u32::try_from(range.rows).unwrap_or(u32::MAX);
         entries.u32(range.series).u32(rows).i64(range.min_time).i64(range.max_time);
     }

@@ -40,7 +40,10 @@ impl Inner {
 
     fn stop_threads(&self) -> Result<()> {
         self.core.pool.close();
-        self.background.stop()
+        self.core.upkeep.pace.stop();
+        self.background.stop()?;
+        self.core.remove_released();
+        Ok(())
     }
 }
 

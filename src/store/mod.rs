@@ -8,6 +8,7 @@ mod recovery;
 #[cfg(feature = "sql")]
 mod source;
 mod table;
+mod upkeep;
 mod writer;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::options::Options;
 pub use reader::Reader;
 pub use recovery::Recovery;
 pub use table::Table;
+pub use upkeep::{Maintained, Pause};
 pub use writer::Writer;
 
 /// A store: one directory with tables of time series.

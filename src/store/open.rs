@@ -18,6 +18,7 @@ use crate::maintain::background::{Background, Work};
 use crate::maintain::core::Core;
 use crate::maintain::counters::Counters;
 use crate::maintain::pins::Pins;
+use crate::maintain::upkeep::Upkeep;
 use crate::model::{Schema, TableId, TableSchema};
 use crate::options::Options;
 use crate::snapshot::cut::Gate;
@@ -99,6 +100,7 @@ fn check(options: &Options) -> Result<()> {
     check("block_bytes_max", BLOCK_BYTES_LARGEST, max, is_block(max) && max >= min)?;
     check("block_bytes_min", max, min, is_block(min))?;
     check("live_bytes_max", u64::MAX, options.live_bytes_max, options.live_bytes_max >= 2 * min)?;
+    check("compact_fan_in", 1 << 10, options.compact_fan_in as u64, (2..=1 << 10).contains(&options.compact_fan_in))?;
     check("seal_partitions_max", 1 << 10, options.seal_partitions_max as u64, options.seal_partitions_max >= 2)
 }
 
@@ -228,6 +230,7 @@ impl Opening {
             pins,
             work,
             opened,
+            upkeep: Upkeep::default(),
         };
         Ok((core, to_do, openings))
     }

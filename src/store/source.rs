@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use crate::error::{Error, Result};
 use crate::maintain::core::Core;
 use crate::maintain::pins::PinView;
+use crate::maintain::running::Progress;
 use crate::query::Source;
 use crate::snapshot::Snapshot;
 use crate::snapshot::follower::Follower;
@@ -25,6 +26,10 @@ impl Source for CoreSource {
 
     fn pins(&self) -> Vec<PinView> {
         self.0.upgrade().map(|core| core.pins.list()).unwrap_or_default()
+    }
+
+    fn background(&self) -> Vec<Arc<Progress>> {
+        self.0.upgrade().map(|core| core.upkeep.running.list()).unwrap_or_default()
     }
 }
 

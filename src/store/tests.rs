@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod following;
+mod lifecycle;
 mod power_loss;
 mod scenarios;
 

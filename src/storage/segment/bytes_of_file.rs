@@ -4,6 +4,7 @@
 //! what it reads, to the point of a panic on a footer that lies.
 
 use std::io::{self, BufReader, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,21 +12,39 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 
 use crate::error::Error;
-use crate::fs::File;
+use crate::fs::{File, FileSystem};
 use crate::storage::series_index::SUM_BYTES;
 
-/// An open segment file.
+use super::Lease;
+
+/// A segment file.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentFile {
-    file: Arc<dyn File>,
+    source: Source,
     len: u64,
     sums: Arc<[u32]>,
 }
 
+/// Where its bytes come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// An open file.
+    Open(Arc<dyn File>),
+    /// A file that is opened for each read, so that a merge of a thousand segments needs one descriptor.
+    Named(Arc<dyn FileSystem>, Arc<Path>, Arc<Lease>),
+}
+
 impl SegmentFile {
     /// `sums` has one checksum for each [`SUM_BYTES`] of the `len` bytes.
-    pub(crate) fn new(file: Arc<dyn File>, len: u64, sums: Arc<[u32]>) -> Self {
-        Self { file, len, sums }
+    pub(crate) fn new(source: Source, len: u64, sums: Arc<[u32]>) -> Self {
+        Self { source, len, sums }
+    }
+
+    fn file(&self) -> crate::Result<Arc<dyn File>> {
+        match &self.source {
+            Source::Open(file) => Ok(file.clone()),
+            Source::Named(fs, path, lease) => fs.open_read(path)?.ok_or_else(|| lease.gone(path)),
+        }
     }
 
     /// Reads the pieces that `length` bytes at `start` touch, checks them, and gives those bytes.
@@ -35,12 +54,13 @@ impl SegmentFile {
         let end = (start + length as u64).div_ceil(piece).saturating_mul(piece).min(self.len);
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let mut bytes = vec![0; size(end - first)];
-        self.file.read_at(&mut bytes, first)?;
+        let file = self.file()?;
+        file.read_at(&mut bytes, first)?;
         let sums = self.sums.iter().skip(size(first / piece));
         for (number, (found, sum)) in bytes.chunks(SUM_BYTES).zip(sums).enumerate() {
             if crc32fast::hash(found) != *sum {
                 let at = first + (number * SUM_BYTES) as u64;
-                return Err(Error::corrupted(self.file.path(), at, "these bytes of the segment fail their checksum"));
+                return Err(Error::corrupted(file.path(), at, "these bytes of the segment fail their checksum"));
             }
         }
         let from = size(start - first);

@@ -46,7 +46,11 @@ fn work(store: &Store, chance: &mut Lcg, accounts: &mut [Account; 2]) -> Result<
             }
             8 => {
                 let before = accounts.clone();
-                store.seal()?;
+                if chance.next(2) == 0 {
+                    store.seal()?;
+                } else {
+                    let _ = store.maintain()?;
+                }
                 accounts.iter_mut().zip(before).for_each(|(account, before)| account.synced = before.issued);
             }
             _ => {

@@ -43,3 +43,22 @@ pub(crate) fn order(series: &[u32], times: &[i64], ranks: &[u32]) -> Vec<u32> {
     }
     order
 }
+
+/// `order` with rows of equal series and time in the order of their clocks. Those of one block mostly are already, since
+/// one writer at a time fills it.
+pub(crate) fn by_clock(mut order: Vec<u32>, series: &[u32], times: &[i64], clocks: &[u64]) -> Vec<u32> {
+    let point = |row: &u32| (series.get(*row as usize), times.get(*row as usize));
+    let clock = |row: &u32| clocks.get(*row as usize);
+    for same in order.chunk_by_mut(|a, b| point(a) == point(b)) {
+        if same.len() > 1 {
+            same.sort_by(|a, b| clock(a).cmp(&clock(b)));
+        }
+    }
+    order
+}
+
+/// Of rows in order those that no later write takes the place of: the last of each series and time.
+pub(crate) fn last_writes(order: &[u32], series: &[u32], times: &[i64]) -> Vec<u32> {
+    let point = |row: &u32| (series.get(*row as usize), times.get(*row as usize));
+    order.chunk_by(|a, b| point(a) == point(b)).filter_map(|same| same.last().copied()).collect()
+}
