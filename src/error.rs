@@ -137,18 +137,6 @@ pub enum Error {
         /// The time as given.
         given: String,
     },
-    /// A row later than now plus the table's or store's `future_max`.
-    #[error(
-        "table {table:?}: time {time_ns} ns is more than {future_max:?} (future_max) ahead of now; check the sender's clock and unit, or raise the option"
-    )]
-    FarFuture {
-        /// The table.
-        table: String,
-        /// The row's time.
-        time_ns: i64,
-        /// The limit.
-        future_max: Duration,
-    },
     /// A named limit was met.
     #[error("{place}: {found} exceeds {limit} = {max}; send less or raise the option")]
     LimitExceeded {
@@ -322,7 +310,6 @@ impl Error {
             | Self::WrongArity { .. }
             | Self::UnknownSeries { .. }
             | Self::InvalidTime { .. }
-            | Self::FarFuture { .. }
             | Self::NotAStore { .. }
             | Self::NewerVersion { .. }
             | Self::CopyOnWrite { .. }

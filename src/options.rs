@@ -68,6 +68,7 @@ pub struct Options {
     pub(crate) tag_bytes_max: usize,
     pub(crate) value_bytes_max: usize,
     pub(crate) future_max: Duration,
+    pub(crate) quarantine_retention: Duration,
     pub(crate) allow_copy_on_write: bool,
     pub(crate) metadata_cache_bytes_max: usize,
     pub(crate) query_threads: usize,
@@ -101,6 +102,7 @@ impl Default for Options {
             tag_bytes_max: 1_024,
             value_bytes_max: 64 << 10,
             future_max: Duration::from_secs(366 * 86_400),
+            quarantine_retention: Duration::from_secs(90 * 86_400),
             allow_copy_on_write: false,
             metadata_cache_bytes_max: 64 << 20,
             query_threads: cores,
@@ -160,8 +162,10 @@ impl Options {
         tag_bytes_max: usize,
         /// Bytes of one string field. Default 64 KiB.
         value_bytes_max: usize,
-        /// How far ahead of now a row's time may be. Default 366 days.
+        /// How far ahead of now a row's time may be; rows beyond go to quarantine. Default 366 days.
         future_max: Duration,
+        /// How long rows stay in quarantine. Unlike a table's policies it may change from open to open. Default 90 days.
+        quarantine_retention: Duration,
         /// Open on btrfs, zfs or bcachefs too, where preallocation does not keep a full disk from killing the process.
         /// Default false.
         allow_copy_on_write: bool,

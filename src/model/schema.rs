@@ -37,13 +37,13 @@ pub struct Field {
 pub struct Policies {
     /// What happens to rows of equal series and time.
     pub dedup: Dedup,
-    /// How far behind the newest row a row may be before it counts as late.
+    /// How far behind its writer's newest row a row may be; rows further behind go to quarantine.
     pub lateness: Option<Duration>,
     /// How long rows are kept.
     pub retention: Option<Duration>,
     /// How often each series is expected to send.
     pub cadence: Option<Duration>,
-    /// How far ahead of now a row may be; else [`Options::future_max`].
+    /// How far ahead of now a row may be, else [`Options::future_max`]; rows beyond go to quarantine.
     pub future_max: Option<Duration>,
     /// Width of a partition; else chosen from the table's rate at its first seal.
     pub partition: Option<Duration>,
@@ -155,13 +155,15 @@ impl Schema {
     }
 
     policy_setters! {
-        /// How far behind the newest row a row may be before it counts as late.
+        /// How far behind its writer's newest row a row may be; rows further behind go to quarantine. Each writer looks at
+        /// its own rows, so a new writer's first row is never late. A row ahead of its time makes those after it late, so
+        /// give such a table a [`future_max`](Self::future_max) too.
         lateness,
         /// How long rows are kept.
         retention,
         /// How often each series is expected to send.
         cadence,
-        /// How far ahead of now a row may be.
+        /// How far ahead of now a row may be; rows beyond go to quarantine.
         future_max,
         /// Width of a partition, at least a minute.
         partition,

@@ -20,6 +20,7 @@ mod limits;
 mod planning;
 mod provider;
 mod prune;
+mod quarantine;
 mod rows;
 mod scan;
 mod session;

@@ -4,6 +4,7 @@
 mod hostile;
 mod limits;
 mod pruning;
+mod quarantine;
 mod reading;
 
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 mod close;
 mod create;
 mod open;
+mod quarantine;
 mod recovery;
 #[cfg(feature = "sql")]
 mod source;
@@ -19,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::fs::File;
 use crate::maintain::background::Background;
 use crate::maintain::core::Core;
-use crate::model::{Schema, TableSchema};
+use crate::model::{Schema, TableSchema, names};
 use crate::options::Options;
 
 pub use recovery::Recovery;
@@ -52,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) core: Arc<Core>,
     background: Background,
     recovery: Recovery,
+    quarantine: quarantine::Quarantine,
     /// Held for as long as the store is open: until it is closed, or else until the last handle is dropped.
     lock: Mutex<Option<Arc<dyn File>>>,
     #[cfg(feature = "sql")]
@@ -120,14 +122,16 @@ impl Store {
     /// [`UnknownTable`](Error::UnknownTable).
     pub fn existing(&self, name: &str) -> Result<Table> {
         let view = self.inner.core.view.load();
-        let table = view.table(name).ok_or_else(|| Error::UnknownTable { table: name.chars().take(80).collect() })?;
-        Ok(Table::new(self.inner.clone(), table))
+        let table = view.table(name).filter(|_| !names::is_hidden(name));
+        let unknown = || Error::UnknownTable { table: name.chars().take(80).collect() };
+        Ok(Table::new(self.inner.clone(), table.ok_or_else(unknown)?))
     }
 
     /// All tables, by name.
     pub fn tables(&self) -> Vec<Arc<TableSchema>> {
         let view = self.inner.core.view.load();
-        let mut schemas: Vec<_> = view.tables.values().map(|table| table.schema.clone()).collect();
+        let schemas = view.tables.values().map(|table| &table.schema).filter(|schema| !names::is_hidden(&schema.name));
+        let mut schemas: Vec<_> = schemas.cloned().collect();
         schemas.sort_by(|a, b| a.name().cmp(b.name()));
         schemas
     }

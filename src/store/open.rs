@@ -17,14 +17,14 @@ use crate::ingest::recover::{Found, Known, Recovered, recover};
 use crate::maintain::background::Background;
 use crate::maintain::core::{Core, POISON_FILE, segments_dir};
 use crate::maintain::counters::Counters;
-use crate::model::{Schema, TableId, TableSchema};
+use crate::model::{Schema, TableId, TableSchema, names, quarantine};
 use crate::options::Options;
 use crate::snapshot::cut::Gate;
 use crate::snapshot::view::Stage;
 use crate::snapshot::{BlockView, TableState, View, ViewCell};
 use crate::storage::control::{Control, Ends};
 use crate::storage::edit::Edit;
-use crate::storage::manifest::{Catalog, Manifest};
+use crate::storage::manifest::{Catalog, Manifest, TableEntry};
 use crate::storage::metadata_cache::MetadataCache;
 use crate::storage::segment::Segment;
 use crate::storage::segment_writer::parquet_path;
@@ -32,6 +32,7 @@ use crate::storage::series_log::{Record, SeriesLog};
 use crate::storage::series_table::SeriesTable;
 
 use super::create::{self, CONTROL_FILE, LIVE_DIR, SERIES_FILE};
+use super::quarantine::Quarantine;
 use super::{Inner, Recovery, Store};
 
 impl Store {
@@ -74,6 +75,7 @@ impl Store {
                 core,
                 background,
                 recovery,
+                quarantine: Quarantine::default(),
                 lock: Mutex::new(Some(lock)),
                 #[cfg(feature = "sql")]
                 engine,
@@ -134,7 +136,10 @@ pub(super) fn declare(core: &Core, schema: &Schema) -> Result<()> {
             })
         }
         None => {
-            limit("tables_max", core.options.tables_max, view.tables.len() + 1)?;
+            if !names::is_hidden(schema.name()) {
+                let tables = view.tables.values().filter(|table| !names::is_hidden(&table.schema.name));
+                limit("tables_max", core.options.tables_max, tables.count() + 1)?;
+            }
             let id: TableId = view.tables.keys().last().map_or(0, |last| last + 1);
             let made = TableSchema::declared(id, schema);
             let state =
@@ -235,9 +240,18 @@ impl Opening {
         Ok(entries.ok_or_else(missing)?.into_iter().filter(|entry| entry.is_file).map(|entry| entry.name).collect())
     }
 
+    /// A table's schema as of this open: how long the quarantine keeps rows is an option.
+    fn schema(&self, stored: &Arc<TableSchema>) -> Arc<TableSchema> {
+        if stored.name != quarantine::TABLE {
+            return stored.clone();
+        }
+        let mut schema = (**stored).clone();
+        schema.policies.retention = Some(self.options.quarantine_retention);
+        Arc::new(schema)
+    }
+
     fn tables(&self, catalog: &Catalog, cache: &Arc<MetadataCache>) -> Result<BTreeMap<TableId, TableState>> {
-        let state =
-            |entry: &crate::storage::manifest::TableEntry| table_state(entry.schema.clone(), entry.partition_ns);
+        let state = |entry: &TableEntry| table_state(self.schema(&entry.schema), entry.partition_ns);
         let mut tables: BTreeMap<_, _> = catalog.tables.iter().map(|(id, entry)| (*id, state(entry))).collect();
         let dir = segments_dir(&self.path);
         for meta in catalog.segments.values() {
