@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::model::time::Wall;
 
 /// When a row is safe from what.
 ///
@@ -81,6 +82,7 @@ pub struct Options {
     pub(crate) query_depth_max: usize,
     pub(crate) query_chain_max: usize,
     pub(crate) background: bool,
+    pub(crate) wall: Wall,
 }
 
 impl Default for Options {
@@ -115,6 +117,7 @@ impl Default for Options {
             query_depth_max: 64,
             query_chain_max: 1_000,
             background: true,
+            wall: Wall::System,
         }
     }
 }
@@ -197,6 +200,13 @@ impl Options {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn without_background(mut self) -> Self {
         self.background = false;
+        self
+    }
+
+    /// Another clock than the system's, which the test sets.
+    #[cfg(test)]
+    pub(crate) fn clock(mut self, time: std::sync::Arc<std::sync::atomic::AtomicI64>) -> Self {
+        self.wall = Wall::Set(time);
         self
     }
 

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::model::quarantine::Reason;
 use crate::model::time::nanos_of;
-use crate::model::{Appended, FieldType, TableSchema, Value, now};
+use crate::model::{Appended, FieldType, TableSchema, Value};
 use crate::options::Options;
 
-use super::clock::HybridClock;
+use super::clock::Clock;
 use super::live_block::{Cursor, LiveBlock, Refusal, Run};
 use super::pool::Wanted;
 
@@ -38,7 +38,7 @@ pub(crate) trait Home: Send + Sync {
 pub(crate) struct BlockWriter {
     home: Arc<dyn Home>,
     schema: Arc<TableSchema>,
-    clock: Arc<HybridClock>,
+    clock: Arc<Clock>,
     cursor: Cursor,
     limits: Limits,
     /// Ids below this are known to exist.
@@ -96,7 +96,7 @@ impl BlockWriter {
     pub(crate) fn new(
         home: Arc<dyn Home>,
         schema: Arc<TableSchema>,
-        clock: Arc<HybridClock>,
+        clock: Arc<Clock>,
         options: &Options,
     ) -> Result<Self> {
         let mut pace = Pace {
@@ -248,7 +248,7 @@ impl BlockWriter {
     /// Whether a time that was not certain before is in the far future as the clock says now.
     #[cold]
     fn is_far_future(&mut self, time_ns: i64) -> bool {
-        self.limits.certain_until_ns = now().saturating_add(self.limits.future_max).as_nanos();
+        self.limits.certain_until_ns = self.clock.now().saturating_add(self.limits.future_max).as_nanos();
         time_ns > self.limits.certain_until_ns
     }
 

@@ -12,7 +12,6 @@ use hashbrown::HashMap;
 
 use crate::error::{Error, Result};
 use crate::ingest::live_block::Released;
-use crate::model::now;
 use crate::options::Durability;
 use crate::snapshot::view::Stage;
 
@@ -140,7 +139,7 @@ fn sync_loop(core: &Weak<Core>, interval: Duration, stopped: &Receiver<()>) {
 }
 
 /// Blocks that were queued for their age, each with the time it was last sealed at.
-type Asked = HashMap<u64, Instant>;
+pub(crate) type Asked = HashMap<u64, Instant>;
 
 fn keep_loop(core: &Weak<Core>, work: &Receiver<Work>, seals: &Sender<u64>, stopped: &Receiver<()>) {
     let mut wake = Instant::now() + TICK;
@@ -166,8 +165,8 @@ fn keep_loop(core: &Weak<Core>, work: &Receiver<Work>, seals: &Sender<u64>, stop
 
 impl Core {
     /// Makes ingest-time marks and has old blocks sealed. Returns when to come again.
-    fn keep_house(&self, seals: &Sender<u64>, asked: &mut Asked) -> Instant {
-        let unix_s = u32::try_from(now().as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
+    pub(crate) fn keep_house(&self, seals: &Sender<u64>, asked: &mut Asked) -> Instant {
+        let unix_s = self.clock.second();
         let view = self.view.load();
         let age = |since: Instant| since.elapsed();
         let mut next = Instant::now() + Duration::from_secs(3_600);

@@ -13,7 +13,7 @@ use crossbeam::channel::Sender;
 
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
-use crate::ingest::clock::HybridClock;
+use crate::ingest::clock::Clock;
 use crate::ingest::pool::BlockPool;
 use crate::ingest::recover::poison;
 use crate::model::TableId;
@@ -44,7 +44,7 @@ pub(crate) struct Core {
     pub(crate) control: Control,
     pub(crate) view: ViewCell,
     pub(crate) gate: Gate,
-    pub(crate) clock: Arc<HybridClock>,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) cache: Arc<MetadataCache>,
     pub(crate) counters: Counters,
     /// Blocks that a thread is sealing.

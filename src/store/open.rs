@@ -10,7 +10,7 @@ use crossbeam::channel::unbounded;
 
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
-use crate::ingest::clock::HybridClock;
+use crate::ingest::clock::Clock;
 use crate::ingest::live_block::Released;
 use crate::ingest::pool::BlockPool;
 use crate::ingest::recover::{Found, Known, Recovered, recover};
@@ -224,7 +224,7 @@ impl Opening {
             control,
             view: ViewCell::new(view),
             gate: Gate::default(),
-            clock: Arc::new(HybridClock::after(clock)),
+            clock: Arc::new(Clock::after(clock, self.options.wall.clone())),
             cache,
             counters: Counters::default(),
             sealing: Mutex::default(),

@@ -12,7 +12,7 @@ use crate::ingest::writer::BlockWriter;
 use crate::maintain::background::Work;
 use crate::maintain::core::Core;
 use crate::model::quarantine::{self, Reason};
-use crate::model::{TableId, TableSchema, Time, Value, json, now};
+use crate::model::{TableId, TableSchema, Time, Value, json};
 use crate::options::Options;
 use crate::storage::series_table::SeriesTable;
 
@@ -78,7 +78,7 @@ impl Quarantine {
         let tags = [entry.table, entry.reason.as_str()];
         let series = open.series.resolve(&schema, &core.series_log, &open.options, &tags)?;
         let values = [Value::I64(entry.time.as_nanos()), Value::Utf8(&entry.row)];
-        if open.writer.append(series, now().as_nanos(), &values)?.is_some() {
+        if open.writer.append(series, core.clock.now().as_nanos(), &values)?.is_some() {
             return Err(Error::batch(quarantine::TABLE, "a row that arrives now is refused; this is a bug"));
         }
         core.counters.quarantined_rows.add(1);

@@ -9,7 +9,7 @@ use crate::ingest::batch::{Columns, Fate, accepted_runs};
 use crate::ingest::live_block::Run;
 use crate::ingest::writer::BlockWriter;
 use crate::model::quarantine::Reason;
-use crate::model::{Appended, Row, SeriesId, TableId, TableSchema, Time, Value, now};
+use crate::model::{Appended, Row, SeriesId, TableId, TableSchema, Time, Value};
 use crate::options::Durability;
 use crate::storage::series_table::{self, SeriesTable};
 
@@ -76,7 +76,7 @@ impl Writer {
     /// # Ok::<(), denyut::Error>(())
     /// ```
     pub fn append(&mut self, row: Row<'_>) -> Result<Appended> {
-        self.append_at(now(), row)
+        self.append_at(self.inner.core.clock.now(), row)
     }
 
     /// Appends a row by name at a time of its own. One that is too late or in the far future goes to quarantine.

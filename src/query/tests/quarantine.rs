@@ -12,8 +12,9 @@ fn the_quarantine_is_a_system_table_and_no_public_one() {
     let mut writer = table.writer().unwrap();
     let far: Time = "2200-01-01T00:00:00Z".parse().unwrap();
     for number in 0..3_i64 {
-        let row = row! { gate: "g", agency: "a", number: number, level_cm: f64::NAN };
-        assert_eq!(writer.append_at(far, row).unwrap().quarantined(), 1);
+        let appended =
+            writer.append_at(far, row! { gate: "g", agency: "a", number: number, level_cm: f64::NAN }).unwrap();
+        assert_eq!(appended.quarantined(), 1);
     }
     for round in 0..2 {
         let text = "SELECT time <= now() AS arrived, table_name, reason, row_time, row FROM system.quarantine \
