@@ -117,6 +117,7 @@ impl Mapping {
     }
 
     /// Copies bytes out. What another thread is writing may be torn: callers verify a checksum or read published rows.
+    #[cfg_attr(not(test), allow(dead_code, reason = "tests look at bytes"))]
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) {
         self.check(offset, bytes.len(), 1);
         // SAFETY: in bounds; `bytes` is not in a mapping, so they do not overlap.

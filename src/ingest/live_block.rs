@@ -39,7 +39,10 @@ pub(crate) struct LiveBlock {
     sealed: AtomicBool,
     commit: Mutex<CommitState>,
     pub(super) bounds: Mutex<super::read::TimeBounds>,
-    pub(super) marks: Mutex<()>,
+    /// Whether it takes no more rows although there is room.
+    retired: AtomicBool,
+    /// `None` until it was looked at.
+    pub(super) marks: Mutex<Option<super::marks::Marked>>,
     home: OnceLock<Sender<Released>>,
 }
 
@@ -111,6 +114,7 @@ impl LiveBlock {
             sealed: AtomicBool::new(false),
             commit: Mutex::new(commit),
             bounds: Mutex::default(),
+            retired: AtomicBool::new(false),
             marks: Mutex::default(),
             home: OnceLock::new(),
         }
@@ -141,8 +145,23 @@ impl LiveBlock {
         self.limit.store(0, Ordering::Relaxed);
     }
 
-    /// Lets the writer go on.
+    /// Ends the block before it is full: its writer's next append goes to another one.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        self.call_aside();
+    }
+
+    /// Whether the block was ended before it was full. A writer that was let go on at that very moment may not see it; who
+    /// ended the block comes again.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Lets the writer go on, unless the block was ended.
     pub(crate) fn let_go_on(&self) {
+        if self.is_retired() {
+            return;
+        }
         self.limit.store(u32::try_from(self.layout.capacity).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
@@ -491,6 +510,11 @@ impl Cursor {
             }
         }
         Ok(heap)
+    }
+
+    /// Whether there is room, and the block is not at its end: somebody only wants to be heard.
+    pub(crate) fn is_called_aside(&self) -> bool {
+        self.row < self.block.layout.capacity && !self.block.is_retired()
     }
 
     /// Fields that a row has.

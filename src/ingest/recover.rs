@@ -17,6 +17,7 @@ use super::commit::{CommitEntry, Slot};
 use super::header::{FREE, Header, decode_descriptors};
 use super::layout::{Columns, DESCRIPTOR_BYTES, HEAP_USED, Layout, POISON, PUBLISHED, SLOT_COUNT, SLOTS};
 use super::live_block::{LiveBlock, NextCommit, Released};
+use super::marks;
 
 /// What was found in one file.
 #[derive(Debug)]
@@ -141,6 +142,7 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
     }
     mapping.word(PUBLISHED).store(kept as u64, Ordering::Release);
     mapping.word(HEAP_USED).store(heap_bytes as u64, Ordering::Release);
+    marks::cut(&mapping, &layout, kept);
     for (number, field) in layout.fields.iter().enumerate() {
         let Some(absent) = field.absent else { continue };
         // A row that was being written may have left its mark; the next one there relies on zero.

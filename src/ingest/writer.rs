@@ -264,9 +264,7 @@ impl BlockWriter {
         let field = |index: usize| self.schema.fields.get(index);
         let table = || self.schema.name.clone();
         match refusal {
-            Refusal::Full if self.cursor.block().rows() < self.cursor.block().layout.capacity => {
-                self.home.resume(self.cursor.block())
-            }
+            Refusal::Full if self.cursor.is_called_aside() => self.home.resume(self.cursor.block()),
             Refusal::Full | Refusal::HeapFull(_) => {
                 let full = self.cursor.block().clone();
                 let wanted = self.pace.next(&full, refusal);

@@ -136,6 +136,10 @@ impl Core {
             .collect();
         self.series_log.sync().map_err(|error| self.poison(error))?;
         for (block, rows, _) in blocks {
+            if block.schema.policies.keep_ingest_time {
+                // Durable with the rows, so that they keep it.
+                block.mark(self.clock.second());
+            }
             if block.commit(rows).map_err(|error| self.poison(error))? {
                 self.counters.block_syncs.add(1);
             }

@@ -68,7 +68,8 @@ impl Home for Core {
 }
 
 impl Core {
-    /// A block that another writer of the table left with room in it. One of an older schema is called full instead.
+    /// A block that another writer of the table left with room in it. One of an older schema, or one that was ended, is
+    /// called full instead.
     fn go_on_with_waiting(&self, schema: &Arc<TableSchema>) -> Result<Option<Arc<LiveBlock>>> {
         let view = self.view.load();
         let is_waiting = |view: &BlockView| view.stage == Stage::Waiting;
@@ -79,7 +80,7 @@ impl Core {
             let (mut found, mut old) = (None, Vec::new());
             let table = view.table_mut(schema.id);
             for view in table.into_iter().flat_map(|table| &mut table.blocks).filter(|view| is_waiting(view)) {
-                let fits = view.block.layout.fields.len() == schema.fields.len();
+                let fits = view.block.layout.fields.len() == schema.fields.len() && !view.block.is_retired();
                 if !fits {
                     view.stage = Stage::Full;
                     old.push(view.block.id);

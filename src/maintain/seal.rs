@@ -143,7 +143,10 @@ impl Core {
             return Err(Error::corrupted(block.file.path(), block.layout.series as u64, reason));
         }
         let order = sort::order(&series, &times, &view.ranks());
-        let source = Source { columns: columns(block, schema, rows)?, series: &series, view: &view, schema };
+        // A row that has no mark yet gets its ingest time now, for good.
+        let unix_s = self.clock.second();
+        block.mark(unix_s);
+        let source = Source { columns: columns(block, schema, rows, unix_s)?, series: &series, view: &view, schema };
         let mut metas = Vec::new();
         for (partition, order) in partition::split(order, &times, width_ns, self.options.seal_partitions_max) {
             let sorted = |column: &[u32]| order.iter().filter_map(|row| column.get(*row as usize)).copied().collect();
@@ -169,11 +172,15 @@ fn columns(
     block: &Arc<LiveBlock>,
     schema: &TableSchema,
     rows: std::ops::Range<usize>,
+    unix_s: u32,
 ) -> Result<Vec<Option<ArrayRef>>> {
     let mut columns: Vec<Option<ArrayRef>> = vec![Some(Arc::new(block.time_column(rows.clone())))];
     columns.extend(schema.tags.iter().map(|_| None));
     for (number, field_type) in schema.field_types().enumerate() {
         columns.push(Some(block.field(number, field_type, rows.clone())?));
+    }
+    if schema.policies.keep_ingest_time {
+        columns.push(Some(Arc::new(block.ingest_times(rows.clone(), unix_s))));
     }
     columns.extend(block.clocks(rows).map(|clocks| Some(Arc::new(UInt64Array::new(clocks, None)) as ArrayRef)));
     Ok(columns)

@@ -11,6 +11,9 @@ pub(crate) const NAME_BYTES_MAX: usize = 63;
 /// The column that every table has.
 pub(crate) const TIME: &str = "time";
 
+/// The column of tables that keep when each row arrived.
+pub(crate) const INGEST_TIME: &str = "ingest_time";
+
 /// Prefix of what the store has for itself: columns of segments, and a table.
 pub(crate) const HIDDEN_PREFIX: &str = "__";
 

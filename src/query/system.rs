@@ -25,7 +25,7 @@ use super::session::BATCH_ROWS;
 use super::statistics::time_bounds;
 use crate::error::Result as StoreResult;
 use crate::model::json;
-use crate::model::names::TIME;
+use crate::model::names::{INGEST_TIME, TIME};
 use crate::model::table::time_type;
 use crate::model::time::nanos_of;
 use crate::snapshot::{LiveRange, Snapshot, TableView};
@@ -91,6 +91,7 @@ fn tables(rows: &[Arc<TableView>]) -> Columns {
         "lateness_ns": Nanoseconds = |table| table.schema.policies().lateness.map(nanos_of),
         "retention_ns": Nanoseconds = |table| table.schema.policies().retention.map(nanos_of),
         "cadence_ns": Nanoseconds = |table| table.schema.policies().cadence.map(nanos_of),
+        "keep_ingest_time": Flag = |table| table.schema.policies().keep_ingest_time,
     }
 }
 
@@ -134,6 +135,9 @@ fn field_rows(tables: &[Arc<TableView>]) -> Vec<FieldRow<'_>> {
             unit: &field.unit,
             required: field.required,
         }));
+        if schema.policies().keep_ingest_time {
+            rows.push(plain(INGEST_TIME, "ingest_time", "time"));
+        }
     }
     rows
 }

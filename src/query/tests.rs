@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod hostile;
+mod ingest_time;
 mod limits;
 mod pruning;
 mod quarantine;

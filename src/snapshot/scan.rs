@@ -31,7 +31,7 @@ impl Scan {
         Self { table, projection, live: 0, live_row: 0, segment: 0, batches: None }
     }
 
-    /// The columns: `time`, tags, fields.
+    /// The columns: `time`, tags, fields, and `ingest_time` where the table keeps it.
     pub fn schema(&self) -> &SchemaRef {
         self.table.schema.arrow()
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod clock;
+mod ingest_time;
 mod power_loss;
 mod quarantine;
 mod scenarios;
