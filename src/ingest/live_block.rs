@@ -255,9 +255,14 @@ struct Column {
     field_type: FieldType,
 }
 
-/// The one writer's place in a block.
+/// The limit of a cursor that has no block yet: no row fits.
+static NO_ROWS: AtomicU32 = AtomicU32::new(0);
+
+/// The one writer's place in a block. **Invariant:** without a block its limit is 0, so nothing goes through its pointers.
 pub(crate) struct Cursor {
-    block: Arc<LiveBlock>,
+    /// `None` before the writer's first row.
+    block: Option<Arc<LiveBlock>>,
+    limit: *const AtomicU32,
     row: usize,
     heap: usize,
     columns: Box<[Column]>,
@@ -315,6 +320,22 @@ fn text_bytes(values: &[Value<'_>]) -> usize {
 }
 
 impl Cursor {
+    /// A place without a block, where no row fits.
+    pub(crate) fn nowhere(value_bytes_max: usize) -> Self {
+        Self {
+            block: None,
+            limit: &raw const NO_ROWS,
+            row: 0,
+            heap: 0,
+            columns: Box::default(),
+            times: std::ptr::null_mut(),
+            series: std::ptr::null_mut(),
+            clocks: std::ptr::null_mut(),
+            published: std::ptr::null_mut(),
+            value_bytes_max,
+        }
+    }
+
     /// The place after the published rows. The caller sees to it that it is the block's only cursor.
     pub(crate) fn new(block: Arc<LiveBlock>, value_bytes_max: usize) -> Self {
         let start = block.mapping.start().as_ptr();
@@ -338,12 +359,21 @@ impl Cursor {
             clocks: layout.clock.map_or(std::ptr::null_mut(), |offset| at(offset).cast()),
             published: at(PUBLISHED).cast(),
             value_bytes_max,
-            block,
+            limit: &raw const block.limit,
+            block: Some(block),
         }
     }
 
-    pub(crate) fn block(&self) -> &Arc<LiveBlock> {
-        &self.block
+    /// The block, once there is one.
+    pub(crate) fn block(&self) -> Option<&Arc<LiveBlock>> {
+        self.block.as_ref()
+    }
+
+    /// Rows up to which the block may be filled; at most its capacity.
+    #[inline(always)]
+    fn limit(&self) -> usize {
+        // SAFETY: the limit is a static or is kept alive by `block`, and only ever accessed as an atomic.
+        unsafe { &*self.limit }.load(Ordering::Relaxed) as usize
     }
 
     /// Appends one row of plain words and publishes it: the types that measurements have, all eight bytes. False if the
@@ -352,7 +382,7 @@ impl Cursor {
     pub(crate) fn append_words(&mut self, series: u32, time: i64, values: &[Value<'_>]) -> bool {
         let row = self.row;
         // The limit is at most the capacity, so every column has room for `row`.
-        if row >= self.block.limit.load(Ordering::Relaxed) as usize || values.len() != self.columns.len() {
+        if row >= self.limit() || values.len() != self.columns.len() {
             return false;
         }
         for (column, value) in self.columns.iter().zip(values) {
@@ -384,7 +414,7 @@ impl Cursor {
     /// Appends one row and publishes it. `values` are one a field of the block.
     pub(crate) fn append(&mut self, series: u32, time: i64, clock: u64, values: &[Value<'_>]) -> Result<(), Refusal> {
         let row = self.row;
-        if row >= self.block.limit.load(Ordering::Relaxed) as usize {
+        if row >= self.limit() {
             return Err(Refusal::Full);
         }
         assert_eq!(values.len(), self.columns.len(), "one value a field");
@@ -406,19 +436,16 @@ impl Cursor {
 
     /// Appends as many rows of `run` as fit, from `from` on, and publishes them at once. Returns how many.
     pub(crate) fn append_run(&mut self, run: &Run<'_>, from: usize) -> Result<usize, Refusal> {
-        let limit = self.block.limit.load(Ordering::Relaxed) as usize;
-        let mut rows = limit.saturating_sub(self.row).min(run.times.len() - from);
+        let mut rows = self.limit().saturating_sub(self.row).min(run.times.len() - from);
         let mut heap = self.heap;
-        if rows == 0 {
-            return Err(Refusal::Full);
-        }
+        let Some(block) = self.block.as_ref().filter(|_| rows > 0) else { return Err(Refusal::Full) };
         // Strings first: they decide how many rows fit.
         for (column, (source, _)) in self.columns.iter().zip(run.columns) {
             let Source::Utf8(strings) = source else { continue };
             for row in 0..rows {
                 let value =
                     if arrow::array::Array::is_null(strings, from + row) { "" } else { strings.value(from + row) };
-                let Some(view) = self.block.store_string(&mut heap, value) else {
+                let Some(view) = block.store_string(&mut heap, value) else {
                     if row == 0 {
                         return Err(Refusal::HeapFull(run.text_bytes(from)));
                     }
@@ -480,7 +507,7 @@ impl Cursor {
     /// Writes a value of any type, and gives the heap's new end.
     fn write_value(&self, index: usize, mut heap: usize, values: &[Value<'_>]) -> Result<usize, Refusal> {
         let row = self.row;
-        let (Some(column), Some(value)) = (self.columns.get(index), values.get(index)) else {
+        let (Some(column), Some(value), Some(block)) = (self.columns.get(index), values.get(index), &self.block) else {
             return Err(self.refuse(Refusal::Type(index)));
         };
         // SAFETY: as in `append`, which has checked that there is room for the row; the width is that of the type.
@@ -496,7 +523,7 @@ impl Cursor {
                 (Value::Utf8(value), FieldType::Utf8) if value.len() > self.value_bytes_max => {
                     return Err(self.refuse(Refusal::TooLong(index)));
                 }
-                (Value::Utf8(value), FieldType::Utf8) => match self.block.store_string(&mut heap, value) {
+                (Value::Utf8(value), FieldType::Utf8) => match block.store_string(&mut heap, value) {
                     Some(view) => column.values.cast::<u128>().add(row).write(view),
                     None => return Err(self.refuse(Refusal::HeapFull(text_bytes(values)))),
                 },
@@ -514,26 +541,16 @@ impl Cursor {
 
     /// Whether there is room, and the block is not at its end: somebody only wants to be heard.
     pub(crate) fn is_called_aside(&self) -> bool {
-        self.row < self.block.layout.capacity && !self.block.is_retired()
-    }
-
-    /// Fields that a row has.
-    #[inline]
-    pub(crate) fn fields(&self) -> usize {
-        self.columns.len()
-    }
-
-    /// Whether rows have a clock.
-    #[inline]
-    pub(crate) fn has_clock(&self) -> bool {
-        !self.clocks.is_null()
+        self.block.as_ref().is_some_and(|block| self.row < block.layout.capacity && !block.is_retired())
     }
 
     #[inline(always)]
     fn publish(&mut self, rows: usize, heap: usize) {
-        if heap != self.heap {
+        if heap != self.heap
+            && let Some(block) = &self.block
+        {
             // Release: a commit sums all heap bytes below this word, also those of rows it does not count yet.
-            self.block.mapping.word(HEAP_USED).store(heap as u64, Ordering::Release);
+            block.mapping.word(HEAP_USED).store(heap as u64, Ordering::Release);
             self.heap = heap;
         }
         self.row = rows;
@@ -547,7 +564,9 @@ impl Cursor {
     /// row's publication, and is never unset.
     #[inline]
     fn flag_null(&self, field: usize) {
-        self.block.mapping.byte(self.block.layout.null_flags + field).store(1, Ordering::Relaxed);
+        if let Some(block) = &self.block {
+            block.mapping.byte(block.layout.null_flags + field).store(1, Ordering::Relaxed);
+        }
     }
 
     /// Takes back the presence bytes of the row that is refused: the next one relies on their being zero.

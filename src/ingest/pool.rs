@@ -28,6 +28,9 @@ use super::live_block::{LiveBlock, NextCommit, Released};
 const CLEARED_BYTES: usize = 16 << 10;
 /// Files that a pool keeps at most: as many as the control page can name.
 pub(crate) const BLOCKS_MAX: usize = 4_096;
+/// Free files kept for reuse. More are not worth their descriptors and their part of the budget: where rows come fast,
+/// blocks are large and few.
+pub(crate) const FREE_MAX: usize = 64;
 /// Fewest rows a block is worth making for.
 const ROWS_MIN: usize = 64;
 
@@ -204,6 +207,14 @@ impl BlockPool {
         }
     }
 
+    /// Whether a block of `bytes`, or of twice that, would have to wait for another one to be freed.
+    pub(crate) fn is_short(&self, bytes: u64) -> bool {
+        let state = self.state();
+        let free: u64 = state.free.iter().map(|free| free.mapping.len() as u64).sum();
+        let used = state.bytes - free + 2 * bytes.max(self.options.block_bytes_min);
+        used > self.options.live_bytes_max || state.files - state.free.len() >= BLOCKS_MAX
+    }
+
     fn forget(&self, bytes: u64) {
         let mut state = self.state();
         state.bytes -= bytes;
@@ -302,7 +313,7 @@ impl BlockPool {
             return Ok(());
         }
         let bytes = mapping.len() as u64;
-        if !file.try_lock(LockKind::Exclusive)? {
+        if self.state().free.len() >= FREE_MAX || !file.try_lock(LockKind::Exclusive)? {
             self.forget(bytes);
             return self.unlink(&file);
         }

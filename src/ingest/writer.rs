@@ -19,7 +19,7 @@ use super::pool::Wanted;
 
 /// What a writer needs of the store around it.
 pub(crate) trait Home: Send + Sync {
-    /// Takes a full block to be sealed and gives the next one, which every snapshot from now on sees.
+    /// Takes a full block to be sealed, if there is one, and gives the next, which every snapshot from now on sees.
     fn rotate(
         &self,
         schema: &Arc<TableSchema>,
@@ -34,7 +34,7 @@ pub(crate) trait Home: Send + Sync {
     fn series_count(&self, table: &TableSchema) -> u32;
 }
 
-/// Fills live blocks of one table, one after the other.
+/// Fills live blocks of one table, one after the other, from its first row on: a writer that appends nothing holds nothing.
 pub(crate) struct BlockWriter {
     home: Arc<dyn Home>,
     schema: Arc<TableSchema>,
@@ -74,6 +74,15 @@ struct Pace {
 const HEAP_ROW_BYTES: usize = 32;
 
 impl Pace {
+    /// From the first block on, which another writer may have left.
+    fn begin(&mut self, block: &LiveBlock) {
+        (self.file_bytes, self.since) = (block.mapping.len() as u64, Instant::now());
+    }
+
+    fn same(&self) -> Wanted {
+        Wanted { file_bytes: self.file_bytes, heap_row_bytes: self.heap_row_bytes, heap_bytes_min: 0 }
+    }
+
     fn next(&mut self, full: &LiveBlock, refused: Refusal) -> Wanted {
         let lasted = self.since.elapsed();
         if lasted < Duration::from_secs(1) {
@@ -93,30 +102,22 @@ impl Pace {
 }
 
 impl BlockWriter {
-    pub(crate) fn new(
-        home: Arc<dyn Home>,
-        schema: Arc<TableSchema>,
-        clock: Arc<Clock>,
-        options: &Options,
-    ) -> Result<Self> {
-        let mut pace = Pace {
+    pub(crate) fn new(home: Arc<dyn Home>, schema: Arc<TableSchema>, clock: Arc<Clock>, options: &Options) -> Self {
+        let pace = Pace {
             file_bytes: options.block_bytes_min,
             since: Instant::now(),
             // Eight blocks in the budget at least, so that one is filled while others are sealed.
             bytes_max: options.block_bytes_max.min(options.live_bytes_max / 8),
             heap_row_bytes: HEAP_ROW_BYTES * schema.field_types().filter(|field| field.width() == 16).count().max(1),
         };
-        let wanted = Wanted { file_bytes: pace.file_bytes, heap_row_bytes: pace.heap_row_bytes, heap_bytes_min: 0 };
-        let block = home.rotate(&schema, None, wanted)?;
-        pace.file_bytes = block.mapping.len() as u64;
         let limits = Limits {
             value_bytes_max: options.value_bytes_max,
             future_max: schema.policies.future_max.unwrap_or(options.future_max),
             certain_until_ns: i64::MIN,
             lateness_ns: schema.policies.lateness.map_or(u64::MAX, |lateness| nanos_of(lateness).cast_unsigned()),
         };
-        let cursor = Cursor::new(block, limits.value_bytes_max);
-        Ok(Self { home, schema, clock, cursor, limits, series_known: 0, newest_ns: i64::MIN, pace })
+        let cursor = Cursor::nowhere(limits.value_bytes_max);
+        Self { home, schema, clock, cursor, limits, series_known: 0, newest_ns: i64::MIN, pace }
     }
 
     pub(crate) fn schema(&self) -> &Arc<TableSchema> {
@@ -125,10 +126,10 @@ impl BlockWriter {
 
     /// Goes on with the table's newer version, which has more fields.
     pub(crate) fn upgrade(&mut self, schema: Arc<TableSchema>) -> Result<()> {
-        let wanted =
-            Wanted { file_bytes: self.pace.file_bytes, heap_row_bytes: self.pace.heap_row_bytes, heap_bytes_min: 0 };
-        let block = self.home.rotate(&schema, Some(self.cursor.block()), wanted)?;
-        self.cursor = Cursor::new(block, self.limits.value_bytes_max);
+        if let Some(full) = self.cursor.block() {
+            let block = self.home.rotate(&schema, Some(full), self.pace.same())?;
+            self.cursor = Cursor::new(block, self.limits.value_bytes_max);
+        }
         self.schema = schema;
         Ok(())
     }
@@ -158,10 +159,10 @@ impl BlockWriter {
         if let Some(reason) = self.judge(time_ns, self.newest_ns) {
             return self.check_values(values).map(|()| Some(reason));
         }
-        if values.len() != self.cursor.fields() {
+        if values.len() != self.schema.fields.len() {
             return Err(self.wrong_arity(values.len()));
         }
-        let clock = if self.cursor.has_clock() { self.clock.read(1) } else { 0 };
+        let clock = if self.schema.has_clock() { self.clock.read(1) } else { 0 };
         loop {
             match self.cursor.append(series, time_ns, clock, values) {
                 Ok(()) => {
@@ -264,11 +265,19 @@ impl BlockWriter {
         let field = |index: usize| self.schema.fields.get(index);
         let table = || self.schema.name.clone();
         match refusal {
-            Refusal::Full if self.cursor.is_called_aside() => self.home.resume(self.cursor.block()),
             Refusal::Full | Refusal::HeapFull(_) => {
-                let full = self.cursor.block().clone();
-                let wanted = self.pace.next(&full, refusal);
-                let block = self.home.rotate(&self.schema, Some(&full), wanted)?;
+                let full = self.cursor.block();
+                let wanted = match full {
+                    Some(block) if refusal == Refusal::Full && self.cursor.is_called_aside() => {
+                        return self.home.resume(block);
+                    }
+                    Some(full) => self.pace.next(full, refusal),
+                    None => self.pace.same(),
+                };
+                let block = self.home.rotate(&self.schema, full, wanted)?;
+                if full.is_none() {
+                    self.pace.begin(&block);
+                }
                 self.cursor = Cursor::new(block, self.limits.value_bytes_max);
                 Ok(())
             }
@@ -297,6 +306,6 @@ impl BlockWriter {
 
 impl Drop for BlockWriter {
     fn drop(&mut self) {
-        self.home.give_back(self.cursor.block());
+        self.cursor.block().into_iter().for_each(|block| self.home.give_back(block));
     }
 }

@@ -1,6 +1,6 @@
 //! The store's own threads: sealers, the syncer, and the one that keeps house.
 //!
-//! Each waits for work and takes no time without it. The house keeper wakes once a second while a writer is open, for
+//! Each waits for work and takes no time without it. The house keeper wakes once a second while a block is filled, for
 //! ingest-time marks, and otherwise when the oldest unsealed block comes of age.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -22,8 +22,8 @@ use super::core::Core;
 pub(crate) enum Work {
     /// Seal this block.
     Seal(u64),
-    /// A writer was opened: there is a house to keep.
-    WriterOpened,
+    /// A writer has its first block: there is a house to keep.
+    Filling,
 }
 
 /// How often marks are made and ages are looked at while writers are open.
@@ -71,6 +71,12 @@ impl Background {
         let thread = spawned.map_err(|error| Error::Background { reason: error.to_string() })?;
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
+    }
+
+    /// How many run.
+    #[cfg(test)]
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Ends all threads after the work they are at. Bounded by one seal.
@@ -153,7 +159,7 @@ fn keep_loop(core: &Weak<Core>, work: &Receiver<Work>, seals: &Sender<u64>, stop
                     let _ = seals.send(id);
                     continue;
                 }
-                Ok(Work::WriterOpened) => {}
+                Ok(Work::Filling) => {}
                 Err(_) => return,
             },
             recv(crossbeam::channel::at(wake)) -> _ => {}
@@ -170,8 +176,16 @@ impl Core {
         let view = self.view.load();
         let age = |since: Instant| since.elapsed();
         let mut next = Instant::now() + Duration::from_secs(3_600);
+        let mut ended = Vec::new();
         for view in view.blocks() {
             view.block.mark(unix_s);
+            if view.stage == Stage::Waiting && self.options.seal_threads > 0 {
+                if age(view.since) >= self.options.seal_after {
+                    ended.push(view.block.id);
+                    continue;
+                }
+                next = next.min(view.since + self.options.seal_after);
+            }
             let unsealed = view.block.rows() > view.sealed_rows;
             let of_age = age(view.since) >= self.options.seal_after && view.stage != Stage::Full;
             if unsealed && of_age && self.options.seal_threads > 0 {
@@ -186,6 +200,11 @@ impl Core {
             if view.stage == Stage::Filling {
                 next = next.min(Instant::now() + TICK);
             }
+        }
+        if !ended.is_empty()
+            && let Err(error) = self.end_waiting(|view| ended.contains(&view.block.id))
+        {
+            tracing::warn!(%error, "blocks that nobody fills were not sealed");
         }
         asked.retain(|id, _| view.blocks().any(|view| view.block.id == *id));
         next.max(Instant::now() + TICK)

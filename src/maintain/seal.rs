@@ -27,14 +27,13 @@ use super::{partition, sort};
 const BATCH_ROWS: usize = 64 << 10;
 
 impl Core {
-    /// Seals what block `id` has now. Does nothing if the block is gone or another thread is at it. Returns the rows.
+    /// Seals what block `id` has now, after another thread that is at it: that one may have begun before the last row, or
+    /// before the block was called full, and nobody would ask again. Does nothing if the block is gone. Returns the rows.
     pub(crate) fn seal(&self, id: u64) -> Result<usize> {
         {
-            let mut sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-            if sealing.contains(&id) {
-                return Ok(0);
-            }
-            sealing.push(id);
+            let sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_at_it = |sealing: &mut Vec<u64>| sealing.contains(&id);
+            self.sealed.wait_while(sealing, is_at_it).unwrap_or_else(PoisonError::into_inner).push(id);
         }
         let result = self.seal_alone(id);
         self.sealing.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != id);
@@ -43,12 +42,6 @@ impl Core {
             self.counters.seal_failures.add(1);
         }
         result
-    }
-
-    /// Waits until no thread is sealing block `id`.
-    pub(crate) fn wait_sealed(&self, id: u64) {
-        let sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.sealed.wait_while(sealing, |sealing| sealing.contains(&id)));
     }
 
     fn seal_alone(&self, id: u64) -> Result<usize> {

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::ingest::writer::BlockWriter;
-use crate::maintain::background::Work;
 use crate::maintain::core::Core;
 use crate::model::quarantine::{self, Reason};
 use crate::model::{TableId, TableSchema, Time, Value, json};
@@ -94,9 +93,7 @@ impl Open {
         let view = core.view.load();
         let gone = || Error::UnknownTable { table: quarantine::TABLE.into() };
         let table = view.table(quarantine::TABLE).ok_or_else(gone)?;
-        let writer = BlockWriter::new(core.clone(), table.schema.clone(), core.clock.clone(), &core.options)?;
-        // The keeper ends only at close.
-        let _ = core.work.send(Work::WriterOpened);
+        let writer = BlockWriter::new(core.clone(), table.schema.clone(), core.clock.clone(), &core.options);
         let options = core.options.clone().series_max(u32::MAX).tag_bytes_max(usize::MAX);
         Ok(Self { writer, series: table.series.clone(), options })
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::ingest::writer::BlockWriter;
-use crate::maintain::background::Work;
 use crate::model::{SeriesId, TableId, TableSchema};
 use crate::snapshot::TableState;
 use crate::snapshot::scan::Scan;
@@ -40,13 +39,15 @@ impl Table {
     /// A writer, for one thread. Open as many as there are threads that append; each fills live blocks of its own.
     ///
     /// # Errors
-    /// [`Overloaded`](crate::Error::Overloaded) if there is no room for its first block, what the file system says, and
-    /// [`Closed`](crate::Error::Closed).
+    /// [`Closed`](crate::Error::Closed) and [`Poisoned`](crate::Error::Poisoned).
+    ///
+    /// # Cost
+    /// Nothing until its first row, which takes a live block: `block_bytes_min` of the budget, one descriptor and one
+    /// mapping, held until the writer is dropped. Drop those that will not append for long.
     pub fn writer(&self) -> Result<Writer> {
         let core = &self.inner.core;
-        let writer = BlockWriter::new(core.clone(), self.schema(), core.clock.clone(), &core.options)?;
-        // The keeper ends only at close.
-        let _ = core.work.send(Work::WriterOpened);
+        core.gate.check()?;
+        let writer = BlockWriter::new(core.clone(), self.schema(), core.clock.clone(), &core.options);
         Ok(Writer::new(self.inner.clone(), self.series.clone(), writer))
     }
 

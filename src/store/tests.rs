@@ -5,6 +5,7 @@ mod clock;
 mod ingest_time;
 mod power_loss;
 mod quarantine;
+mod quiet;
 mod scenarios;
 
 use std::collections::BTreeMap;
