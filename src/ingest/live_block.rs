@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use arrow::buffer::Buffer;
 use crossbeam::channel::Sender;
 
-use crate::error::Result;
+use crate::fs::fork::Word;
 use crate::fs::{File, Mapping};
 use crate::model::{FieldType, TableSchema, Value};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::commit::CommitEntry;
-use super::layout::{HEAP_USED, Layout, PUBLISHED, SLOT_COUNT, SLOTS};
+use super::block_commit::{CommitState, NextCommit};
+use super::layout::{HEAP_USED, Layout, PUBLISHED};
 
 /// A live block, shared by its writer, the snapshots that see it, and the maintenance that syncs and seals it.
 #[derive(Debug)]
@@ -33,11 +33,12 @@ pub(crate) struct LiveBlock {
     pub(crate) mapping: Mapping,
     pub(crate) layout: Layout,
     /// Rows up to which the cursor may fill: the capacity, or 0 to call the writer aside. A hint that orders nothing, so
-    /// relaxed: a writer that sees it late appends a row or two more, which is as good.
-    limit: AtomicU32,
+    /// relaxed: a writer that sees it late appends a row or two more, which is as good. A forked child finds 0, and so
+    /// writes nothing to what is its parent's.
+    limit: Word,
     /// Whether all rows are in segments that the manifest names, so that the file may be recycled.
     sealed: AtomicBool,
-    commit: Mutex<CommitState>,
+    pub(super) commit: Mutex<CommitState>,
     pub(super) bounds: Mutex<super::read::TimeBounds>,
     /// Whether it takes no more rows although there is room.
     retired: AtomicBool,
@@ -54,26 +55,6 @@ pub(crate) struct Released {
     pub(crate) mapping: Mapping,
     /// Whether it is to be recycled; else its bytes stay as they are.
     pub(crate) sealed: bool,
-}
-
-/// Where a block's syncs go on.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct NextCommit {
-    /// The last commit's number.
-    pub(crate) sequence: u64,
-    /// Whether what the next entry stands on may not be durable: the header of a new life, or a commit whose sync may have
-    /// been cut short by the death of its process. It is then synced before the entry is written: the
-    /// ring's argument needs each entry's predecessor on disk.
-    pub(crate) settle_first: bool,
-}
-
-/// How far the block's bytes are summed and synced.
-#[derive(Debug, Default)]
-struct CommitState {
-    next: NextCommit,
-    rows: usize,
-    heap_bytes: usize,
-    hashers: Vec<crc32fast::Hasher>,
 }
 
 /// Why a row was not taken by a cursor. Nothing of it is visible.
@@ -99,10 +80,10 @@ impl LiveBlock {
         mapping: Mapping,
         layout: Layout,
         next_commit: NextCommit,
+        limit: Word,
     ) -> Self {
         assert!(layout.file_bytes <= mapping.len(), "the layout is made for the file");
-        let limit = AtomicU32::new(u32::try_from(layout.capacity).unwrap_or(u32::MAX));
-        let commit = CommitState { next: next_commit, ..CommitState::default() };
+        limit.get().store(u32::try_from(layout.capacity).unwrap_or(u32::MAX), Ordering::Relaxed);
         Self {
             id,
             generation,
@@ -112,7 +93,7 @@ impl LiveBlock {
             layout,
             limit,
             sealed: AtomicBool::new(false),
-            commit: Mutex::new(commit),
+            commit: Mutex::new(CommitState::from(next_commit)),
             bounds: Mutex::default(),
             retired: AtomicBool::new(false),
             marks: Mutex::default(),
@@ -142,7 +123,7 @@ impl LiveBlock {
 
     /// Calls the writer aside: its next append takes the slow path, where it learns what is wanted.
     pub(crate) fn call_aside(&self) {
-        self.limit.store(0, Ordering::Relaxed);
+        self.limit.get().store(0, Ordering::Relaxed);
     }
 
     /// Ends the block before it is full: its writer's next append goes to another one.
@@ -162,7 +143,7 @@ impl LiveBlock {
         if self.is_retired() {
             return;
         }
-        self.limit.store(u32::try_from(self.layout.capacity).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.limit.get().store(u32::try_from(self.layout.capacity).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     /// Says that the manifest names segments with all rows of this block.
@@ -191,53 +172,14 @@ impl LiveBlock {
         // mapping, and the file from being recycled, for as long as the buffer lives.
         unsafe { Buffer::from_custom_allocation(self.mapping.start().add(offset), len, self.clone()) }
     }
-
-    /// Makes rows below `rows` durable: extends the checksums, writes the next commit entry, syncs the file. Returns
-    /// whether there was anything to do. One caller at a time; after an error the block must never be synced again.
-    pub(crate) fn commit(self: &Arc<Self>, rows: usize) -> Result<bool> {
-        let mut state = self.commit.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if rows <= state.rows {
-            return Ok(false);
-        }
-        if state.next.settle_first {
-            self.file.sync_data()?;
-            state.next.settle_first = false;
-        }
-        // Loaded after the count was, so it covers at least the strings of those rows. What it covers beyond are whole
-        // strings of later rows: the cursor moves the word only once their bytes are there, and never writes them again.
-        let heap_bytes = self.heap_bytes();
-        let regions: Vec<_> = self.layout.regions().collect();
-        state.hashers.resize_with(regions.len(), crc32fast::Hasher::new);
-        let (from, heap_from) = (state.rows, state.heap_bytes);
-        for (region, hasher) in regions.iter().zip(&mut state.hashers) {
-            let bytes = match region.row_bytes {
-                0 => self.heap(heap_from..heap_bytes),
-                row_bytes => self.column(region.offset, row_bytes, from..rows),
-            };
-            hasher.update(&bytes);
-        }
-        let entry = CommitEntry {
-            generation: self.generation,
-            sequence: state.next.sequence + 1,
-            rows: rows as u64,
-            heap_bytes: heap_bytes as u64,
-            checksums: state.hashers.iter().map(|hasher| hasher.clone().finalize()).collect(),
-        };
-        let slot = usize::try_from(entry.sequence % SLOT_COUNT as u64).unwrap_or_default();
-        self.mapping.write(SLOTS + slot * self.layout.slot_bytes, &entry.encode());
-        self.file.sync_data()?;
-        (state.next.sequence, state.rows, state.heap_bytes) = (entry.sequence, rows, heap_bytes);
-        Ok(true)
-    }
-
-    /// The last good commit's sequence number.
-    pub(crate) fn committed(&self) -> u64 {
-        self.commit.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next.sequence
-    }
 }
 
 impl Drop for LiveBlock {
     fn drop(&mut self) {
+        if !self.limit.origin().is_here() {
+            // The file is the parent's, and the channel's lock may be held by a thread that this process does not have.
+            return;
+        }
         if let Some(home) = self.home.get() {
             let sealed = self.sealed.load(Ordering::Acquire);
             let (file, mapping) = (self.file.clone(), self.mapping.clone());
@@ -359,7 +301,7 @@ impl Cursor {
             clocks: layout.clock.map_or(std::ptr::null_mut(), |offset| at(offset).cast()),
             published: at(PUBLISHED).cast(),
             value_bytes_max,
-            limit: &raw const block.limit,
+            limit: &raw const *block.limit.get(),
             block: Some(block),
         }
     }
@@ -372,7 +314,7 @@ impl Cursor {
     /// Rows up to which the block may be filled; at most its capacity.
     #[inline(always)]
     fn limit(&self) -> usize {
-        // SAFETY: the limit is a static or is kept alive by `block`, and only ever accessed as an atomic.
+        // SAFETY: the limit is a static, or in a page that `block` keeps alive, and only ever accessed as an atomic.
         unsafe { &*self.limit }.load(Ordering::Relaxed) as usize
     }
 

@@ -15,13 +15,15 @@ use std::time::Instant;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
 use crate::error::{Error, Result};
+use crate::fs::fork::Words;
 use crate::fs::{File, FileSystem, LockKind, Mapping};
 use crate::model::{TableSchema, now};
 use crate::options::{Options, Overload};
 
+use super::block_commit::NextCommit;
 use super::header::{FREE, Header, encode_descriptors};
 use super::layout::{Columns, HEAP_USED, Layout, PUBLISHED, SLOTS};
-use super::live_block::{LiveBlock, NextCommit, Released};
+use super::live_block::{LiveBlock, Released};
 
 /// Bytes at a file's start that recycling clears and syncs. A layout whose slots and marks need more syncs them when the
 /// block is handed out.
@@ -50,6 +52,7 @@ pub(crate) struct BlockPool {
     changed: Condvar,
     home: Sender<Released>,
     released: Receiver<Released>,
+    limits: Arc<Words>,
 }
 
 #[derive(Debug, Default)]
@@ -88,12 +91,13 @@ impl BlockPool {
         options: Options,
         next_id: u64,
         last_generation: u64,
+        limits: Arc<Words>,
     ) -> Self {
         let (home, released) = unbounded();
         let boot_id = fs.boot_id();
         let state = Mutex::new(State { next_id, ..State::default() });
         let generation = AtomicU64::new(last_generation);
-        Self { fs, dir, options, boot_id, generation, state, changed: Condvar::new(), home, released }
+        Self { fs, dir, options, boot_id, generation, state, changed: Condvar::new(), home, released, limits }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -303,7 +307,8 @@ impl BlockPool {
             file.sync_range(&mapping, 0, layout.time)?;
         }
         mapping.write(0, &header.encode());
-        Ok(Arc::new(LiveBlock::new((id, generation), schema.clone(), file, mapping, layout, FIRST_COMMIT)))
+        let (id, limit) = ((id, generation), self.limits.take());
+        Ok(Arc::new(LiveBlock::new(id, schema.clone(), file, mapping, layout, FIRST_COMMIT, limit)))
     }
 
     /// Gives a file that nobody looks at its next generation and puts it into the free queue.

@@ -69,7 +69,7 @@ impl Core {
     /// An error if a sync has failed.
     pub(crate) fn check_sound(&self) -> Result<()> {
         match self.gate.check() {
-            Err(error @ Error::Poisoned { .. }) => Err(error),
+            Err(error @ (Error::Poisoned { .. } | Error::Forked { .. })) => Err(error),
             _ => Ok(()),
         }
     }

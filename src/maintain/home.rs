@@ -55,10 +55,15 @@ impl Home for Core {
     }
 
     fn resume(&self, block: &LiveBlock) -> Result<()> {
+        self.gate.origin.check()?;
         self.gate.hold().resume(block)
     }
 
     fn give_back(&self, block: &Arc<LiveBlock>) {
+        if !self.gate.origin.is_here() {
+            // A child has a copy of the writer; its parent's goes on.
+            return;
+        }
         // Refused when the store is closed or poisoned, and then nobody asks for the block again.
         let _ = self.show(|view| {
             let table = view.table_mut(block.schema.id);

@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::error::{Error, Result};
+use crate::fs::fork::Origin;
 use crate::storage::segment::Batches;
 
 use super::{TableView, copying};
@@ -23,12 +24,13 @@ pub struct Scan {
     live_row: usize,
     segment: usize,
     batches: Option<Batches>,
+    origin: Origin,
 }
 
 impl Scan {
-    pub(crate) fn new(table: Arc<TableView>) -> Self {
+    pub(crate) fn new(table: Arc<TableView>, origin: Origin) -> Self {
         let projection = (0..table.schema.arrow().fields().len()).collect();
-        Self { table, projection, live: 0, live_row: 0, segment: 0, batches: None }
+        Self { table, projection, live: 0, live_row: 0, segment: 0, batches: None, origin }
     }
 
     /// The columns: `time`, tags, fields, and `ingest_time` where the table keeps it.
@@ -75,6 +77,9 @@ impl Iterator for Scan {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Err(forked) = self.origin.check() {
+            return Some(Err(forked));
+        }
         self.next_live().or_else(|| self.next_sealed())
     }
 }

@@ -2,6 +2,7 @@
 
 mod close;
 mod create;
+mod handle;
 mod open;
 mod quarantine;
 mod recovery;
@@ -23,6 +24,7 @@ use crate::maintain::core::Core;
 use crate::model::{Schema, TableSchema, names};
 use crate::options::Options;
 
+use handle::Handle;
 pub use recovery::Recovery;
 pub use table::Table;
 pub use writer::Writer;
@@ -31,6 +33,11 @@ pub use writer::Writer;
 ///
 /// Cheap to clone; all clones, and the tables and writers made from them, are the same open store, which closes when the
 /// last of them is dropped. One process writes at a time. `Send` and `Sync`.
+///
+/// A child process that is forked after the store was opened cannot use it: every call there is
+/// [`Forked`](Error::Forked) and touches nothing of the parent's, also a drop. The child may open stores of its own. Until
+/// it exits, executes another program or drops a handle of the store, it keeps others from opening the store after its
+/// parent.
 ///
 /// ```
 /// use denyut::prelude::*;
@@ -45,7 +52,7 @@ pub use writer::Writer;
 /// ```
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    inner: Handle,
 }
 
 /// What all handles share.
@@ -119,8 +126,9 @@ impl Store {
     /// The table of that name.
     ///
     /// # Errors
-    /// [`UnknownTable`](Error::UnknownTable).
+    /// [`UnknownTable`](Error::UnknownTable), [`Forked`](Error::Forked).
     pub fn existing(&self, name: &str) -> Result<Table> {
+        self.inner.core.gate.origin.check()?;
         let view = self.inner.core.view.load();
         let table = view.table(name).filter(|_| !names::is_hidden(name));
         let unknown = || Error::UnknownTable { table: name.chars().take(80).collect() };

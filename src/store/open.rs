@@ -10,6 +10,7 @@ use crossbeam::channel::unbounded;
 
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
+use crate::fs::fork::Words;
 use crate::ingest::clock::Clock;
 use crate::ingest::live_block::Released;
 use crate::ingest::pool::BlockPool;
@@ -32,6 +33,7 @@ use crate::storage::series_log::{Record, SeriesLog};
 use crate::storage::series_table::SeriesTable;
 
 use super::create::{self, CONTROL_FILE, LIVE_DIR, SERIES_FILE};
+use super::handle::Handle;
 use super::quarantine::Quarantine;
 use super::{Inner, Recovery, Store};
 
@@ -57,7 +59,7 @@ impl Store {
             }
         };
         control.set_writer(fs.boot_id(), std::process::id());
-        let mut opening = Opening { fs, path, options, recovery: Recovery::default() };
+        let mut opening = Opening { fs, path, options, recovery: Recovery::default(), limits: Arc::default() };
         let core = opening.core(control, ends)?;
         let (core, work) = (Arc::new(core.0), core.1);
         let background = Background::start(&core, work)?;
@@ -71,7 +73,7 @@ impl Store {
         };
         let recovery = opening.recovery;
         Ok(Self {
-            inner: Arc::new(Inner {
+            inner: Handle::new(Inner {
                 core,
                 background,
                 recovery,
@@ -162,6 +164,7 @@ struct Opening {
     path: std::path::PathBuf,
     options: Options,
     recovery: Recovery,
+    limits: Arc<Words>,
 }
 
 impl Opening {
@@ -193,6 +196,7 @@ impl Opening {
             self.options.clone(),
             marks.next_block,
             marks.generation.max(catalog.last_generation),
+            self.limits.clone(),
         );
         self.recovery = Recovery {
             segments: catalog.segments.len(),
@@ -325,7 +329,7 @@ impl Opening {
             _ => (0, false),
         };
         let table = |id: TableId| tables.get(&id).map(|table| table.schema.clone());
-        let known = Known { boot_id: self.fs.boot_id(), sealed: &sealed, table: &table };
+        let known = Known { boot_id: self.fs.boot_id(), sealed: &sealed, table: &table, limits: &self.limits };
         let (mut blocks, mut nothing, mut marks) = (Vec::new(), Vec::new(), Marks::default());
         let mut names = self.names(&dir)?;
         names.sort_unstable();

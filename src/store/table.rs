@@ -9,19 +9,20 @@ use crate::snapshot::TableState;
 use crate::snapshot::scan::Scan;
 use crate::storage::series_table::SeriesTable;
 
-use super::{Inner, Writer};
+use super::Writer;
+use super::handle::Handle;
 
 /// A table of a store. Cheap to clone; `Send` and `Sync`.
 #[derive(Clone)]
 pub struct Table {
-    inner: Arc<Inner>,
+    inner: Handle,
     id: TableId,
     schema: Arc<TableSchema>,
     series: Arc<SeriesTable>,
 }
 
 impl Table {
-    pub(super) fn new(inner: Arc<Inner>, table: &TableState) -> Self {
+    pub(super) fn new(inner: Handle, table: &TableState) -> Self {
         Self { inner, id: table.schema.id, schema: table.schema.clone(), series: table.series.clone() }
     }
 
@@ -67,9 +68,14 @@ impl Table {
     /// # Ok::<(), denyut::Error>(())
     /// ```
     pub fn scan(&self) -> Result<Scan> {
-        self.inner.core.check_open()?;
+        let core = &self.inner.core;
+        core.check_open()?;
         let unknown = || Error::UnknownTable { table: self.name().into() };
-        self.inner.core.snapshot().table(self.name()).cloned().map(Scan::new).ok_or_else(unknown)
+        core.snapshot()
+            .table(self.name())
+            .cloned()
+            .map(|table| Scan::new(table, core.gate.origin.clone()))
+            .ok_or_else(unknown)
     }
 
     /// The series of these tag values, in the order the tags were declared; it becomes one if it is not yet.

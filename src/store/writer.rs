@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use crate::error::{Error, Result};
+use crate::fs::fork::Origin;
 use crate::ingest::batch::{Columns, Fate, accepted_runs};
 use crate::ingest::live_block::Run;
 use crate::ingest::writer::BlockWriter;
@@ -13,7 +14,7 @@ use crate::model::{Appended, Row, SeriesId, TableId, TableSchema, Time, Value};
 use crate::options::Durability;
 use crate::storage::series_table::{self, SeriesTable};
 
-use super::Inner;
+use super::handle::Handle;
 use super::quarantine::Entry;
 
 /// One thread's way into one table: `Send`, not `Sync`. A row is in every query begun after its append returned.
@@ -23,7 +24,9 @@ use super::quarantine::Entry;
 // Alone on its cache lines: writers of two threads that lie side by side would otherwise take each other's.
 #[repr(align(128))]
 pub struct Writer {
-    inner: Arc<Inner>,
+    inner: Handle,
+    /// Asked before anything is done, save by the usual row, which asks its block.
+    origin: Origin,
     series: Arc<SeriesTable>,
     blocks: BlockWriter,
     /// Where the cells of the last row by name went, for the next one that looks the same.
@@ -45,9 +48,10 @@ const TAGS_INLINE: usize = 16;
 const FIELDS_INLINE: usize = 32;
 
 impl Writer {
-    pub(super) fn new(inner: Arc<Inner>, series: Arc<SeriesTable>, blocks: BlockWriter) -> Self {
+    pub(super) fn new(inner: Handle, series: Arc<SeriesTable>, blocks: BlockWriter) -> Self {
         let every_sync = inner.core.options.durability == Durability::EverySync;
-        Self { inner, series, blocks, shape: Vec::new(), every_sync, quarantine: None }
+        let origin = inner.core.gate.origin.clone();
+        Self { inner, origin, series, blocks, shape: Vec::new(), every_sync, quarantine: None }
     }
 
     /// The columns this writer appends to: those of the table when it was opened, or when a row by name first had a newer
@@ -101,6 +105,7 @@ impl Writer {
     /// # Ok::<(), denyut::Error>(())
     /// ```
     pub fn append_at(&mut self, time: Time, row: Row<'_>) -> Result<Appended> {
+        self.origin.check()?;
         let cells = row.cells();
         if !self.is_same_shape(cells) {
             self.learn_shape(cells)?;
@@ -166,6 +171,7 @@ impl Writer {
     /// A row that is not of plain words, or meets something for the first time, or is synced at once.
     #[inline(never)]
     fn append_unusual(&mut self, series: SeriesId, time: Time, values: &[Value<'_>]) -> Result<Appended> {
+        self.origin.check()?;
         let outcome = self.blocks.append(series.0, time.as_nanos(), values);
         let outcome = outcome.map_err(|error| conflict(self.blocks.schema(), values, error))?;
         if let Some(reason) = outcome {
@@ -233,6 +239,7 @@ impl Writer {
     /// # Cost
     /// A copy of each column, and a series lookup wherever the tags change from row to row.
     pub fn append_batch(&mut self, batch: &RecordBatch) -> Result<Appended> {
+        self.origin.check()?;
         let schema = self.schema_for(batch)?;
         let columns = Columns::find(&schema, batch, true)?;
         let mut ids: Vec<u32> = Vec::with_capacity(columns.rows);
@@ -285,6 +292,7 @@ impl Writer {
     /// # Errors
     /// As [`append_batch`](Self::append_batch), and [`UnknownSeries`](Error::UnknownSeries).
     pub fn append_batch_to(&mut self, series: SeriesId, batch: &RecordBatch) -> Result<Appended> {
+        self.origin.check()?;
         let schema = self.schema_for(batch)?;
         let columns = Columns::find(&schema, batch, false)?;
         self.blocks.check_series(series.0)?;

@@ -24,7 +24,7 @@ fn at(time_ns: i64) -> Time {
 fn quarantined(store: &Store) -> Vec<(String, String, i64, String)> {
     let Some(table) = store.inner.core.snapshot().table(TABLE).cloned() else { return Vec::new() };
     let mut rows = Vec::new();
-    for batch in Scan::new(table) {
+    for batch in Scan::new(table, crate::fs::fork::Origin::default()) {
         let batch = batch.unwrap();
         let text = |name: &str| batch.column_by_name(name).unwrap().as_string_view().clone();
         let (tables, reasons, texts) = (text(TABLE_NAME), text(REASON), text(ROW));
