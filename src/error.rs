@@ -25,7 +25,7 @@ pub enum ErrorKind {
     Corrupted,
     /// A sync failed, so rows since the last good one are indeterminate. Close the store and open it again.
     Poisoned,
-    /// The handle's store was closed.
+    /// The handle is of no use any more: its store was closed, or this process was forked from the one that opened it.
     Closed,
     /// The query was refused or stopped.
     Query,
@@ -136,18 +136,6 @@ pub enum Error {
     InvalidTime {
         /// The time as given.
         given: String,
-    },
-    /// A row later than now plus the table's or store's `future_max`.
-    #[error(
-        "table {table:?}: time {time_ns} ns is more than {future_max:?} (future_max) ahead of now; check the sender's clock and unit, or raise the option"
-    )]
-    FarFuture {
-        /// The table.
-        table: String,
-        /// The row's time.
-        time_ns: i64,
-        /// The limit.
-        future_max: Duration,
     },
     /// A named limit was met.
     #[error("{place}: {found} exceeds {limit} = {max}; send less or raise the option")]
@@ -263,6 +251,14 @@ pub enum Error {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+    /// The process was forked after the store was opened, and this is the child.
+    #[error(
+        "process {pid} opened this store and this one was forked from it: its handles are of use there alone; open a store of its own in the child, or the same one when the parent has closed it"
+    )]
+    Forked {
+        /// The process that opened the store.
+        pid: u32,
+    },
     /// A background thread could not be started or died.
     #[error("background work stopped: {reason}")]
     Background {
@@ -339,7 +335,6 @@ impl Error {
             | Self::WrongArity { .. }
             | Self::UnknownSeries { .. }
             | Self::InvalidTime { .. }
-            | Self::FarFuture { .. }
             | Self::NotAStore { .. }
             | Self::NewerVersion { .. }
             | Self::CopyOnWrite { .. }
@@ -351,7 +346,7 @@ impl Error {
             Self::StorageFull { .. } | Self::Io { .. } | Self::Background { .. } => ErrorKind::Storage,
             Self::Corrupted { .. } => ErrorKind::Corrupted,
             Self::Poisoned { .. } => ErrorKind::Poisoned,
-            Self::Closed => ErrorKind::Closed,
+            Self::Closed | Self::Forked { .. } => ErrorKind::Closed,
             Self::TooComplex { .. }
             | Self::ReadOnlySql { .. }
             | Self::QueryTimeout { .. }

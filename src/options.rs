@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::model::time::Wall;
 
 /// When a row is safe from what.
 ///
@@ -72,6 +73,7 @@ pub struct Options {
     pub(crate) tag_bytes_max: usize,
     pub(crate) value_bytes_max: usize,
     pub(crate) future_max: Duration,
+    pub(crate) quarantine_retention: Duration,
     pub(crate) allow_copy_on_write: bool,
     pub(crate) metadata_cache_bytes_max: usize,
     pub(crate) pinned_bytes_max: u64,
@@ -86,6 +88,7 @@ pub struct Options {
     pub(crate) query_depth_max: usize,
     pub(crate) query_chain_max: usize,
     pub(crate) background: bool,
+    pub(crate) wall: Wall,
 }
 
 impl Default for Options {
@@ -111,6 +114,7 @@ impl Default for Options {
             tag_bytes_max: 1_024,
             value_bytes_max: 64 << 10,
             future_max: Duration::from_secs(366 * 86_400),
+            quarantine_retention: Duration::from_secs(90 * 86_400),
             allow_copy_on_write: false,
             metadata_cache_bytes_max: 64 << 20,
             pinned_bytes_max: 8 << 30,
@@ -125,6 +129,7 @@ impl Default for Options {
             query_depth_max: 64,
             query_chain_max: 1_000,
             background: true,
+            wall: Wall::System,
         }
     }
 }
@@ -181,8 +186,10 @@ impl Options {
         tag_bytes_max: usize,
         /// Bytes of one string field. Default 64 KiB.
         value_bytes_max: usize,
-        /// How far ahead of now a row's time may be. Default 366 days.
+        /// How far ahead of now a row's time may be; rows beyond go to quarantine. Default 366 days.
         future_max: Duration,
+        /// How long rows stay in quarantine. Unlike a table's policies it may change from open to open. Default 90 days.
+        quarantine_retention: Duration,
         /// Open on btrfs, zfs or bcachefs too, where preallocation does not keep a full disk from killing the process.
         /// Default false.
         allow_copy_on_write: bool,
@@ -220,6 +227,13 @@ impl Options {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn without_background(mut self) -> Self {
         self.background = false;
+        self
+    }
+
+    /// Another clock than the system's, which the test sets.
+    #[cfg(test)]
+    pub(crate) fn clock(mut self, time: std::sync::Arc<std::sync::atomic::AtomicI64>) -> Self {
+        self.wall = Wall::Set(time);
         self
     }
 

@@ -13,8 +13,10 @@ pub(crate) fn barrier_on_all_threads() {
         use rustix::thread::{MembarrierCommand, membarrier};
         use std::sync::OnceLock;
         static EXPEDITED: OnceLock<bool> = OnceLock::new();
-        let registered = *EXPEDITED.get_or_init(|| membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok());
-        if registered && membarrier(MembarrierCommand::PrivateExpedited).is_ok() {
+        let register = || membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok();
+        let barrier = || membarrier(MembarrierCommand::PrivateExpedited).is_ok();
+        // A forked child has the parent's memory of having registered, and may have to do it itself.
+        if *EXPEDITED.get_or_init(register) && (barrier() || register() && barrier()) {
             return;
         }
     }

@@ -11,7 +11,9 @@
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+
+use super::PAGE_BYTES;
 
 /// What keeps the memory alive.
 pub(crate) enum Backing {
@@ -126,10 +128,73 @@ impl Mapping {
     }
 
     /// Copies bytes out. What another thread is writing may be torn: callers verify a checksum or read published rows.
+    #[cfg_attr(not(test), allow(dead_code, reason = "tests look at bytes"))]
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) {
         self.check(offset, bytes.len(), 1);
         // SAFETY: in bounds; `bytes` is not in a mapping, so they do not overlap.
         unsafe { std::ptr::copy_nonoverlapping(self.start.as_ptr().add(offset), bytes.as_mut_ptr(), bytes.len()) }
+    }
+}
+
+/// A page of words that is private to this process: a forked child finds it zero, if the kernel can do that.
+#[derive(Debug)]
+pub(crate) struct WipedPage(Words);
+
+enum Words {
+    Wiped(memmap2::MmapRaw),
+    Plain(Box<[AtomicU32; WipedPage::WORDS]>),
+}
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wiped(_) => "Wiped",
+            Self::Plain(_) => "Plain",
+        })
+    }
+}
+
+impl WipedPage {
+    /// Words in it.
+    pub(crate) const WORDS: usize = PAGE_BYTES / size_of::<u32>();
+
+    /// A page of zeros.
+    pub(crate) fn new() -> Self {
+        Self(
+            Self::wiped()
+                .map_or_else(|| Words::Plain(Box::new([const { AtomicU32::new(0) }; Self::WORDS])), Words::Wiped),
+        )
+    }
+
+    fn wiped() -> Option<memmap2::MmapRaw> {
+        let map: memmap2::MmapRaw = memmap2::MmapMut::map_anon(PAGE_BYTES).ok()?.into();
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::mm::{Advice, madvise};
+            // SAFETY: the range is that of the mapping; what is advised concerns a child's copy of it, which nobody has.
+            unsafe { madvise(map.as_mut_ptr().cast(), map.len(), Advice::LinuxWipeOnFork) }.ok()?;
+            Some(map)
+        }
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
+    /// Whether a child finds it zero.
+    #[inline]
+    pub(crate) fn is_wiped(&self) -> bool {
+        matches!(self.0, Words::Wiped(_))
+    }
+
+    /// Word number `at`, which is below [`WORDS`](Self::WORDS).
+    #[inline]
+    pub(crate) fn word(&self, at: usize) -> &AtomicU32 {
+        assert!(at < Self::WORDS, "word {at} of a page");
+        match &self.0 {
+            // SAFETY: in bounds (asserted) and aligned, since a mapping begins at a page; alive as long as `self`, and only
+            // ever accessed as an atomic.
+            Words::Wiped(map) => unsafe { AtomicU32::from_ptr(map.as_mut_ptr().cast::<u32>().add(at)) },
+            Words::Plain(words) => words.get(at).unwrap_or_else(|| unreachable!("asserted")),
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`File::sync_data`] makes a file's bytes and length durable, [`FileSystem::sync_dir`] the names in a directory;
 //! - a sync that fails proves nothing about any byte since the last one that did not, and is never repeated.
 
+pub(crate) mod fork;
 pub(crate) mod mapping;
 pub(crate) mod real;
 #[cfg(any(test, fuzzing))]

@@ -9,7 +9,8 @@ use arrow::datatypes::{
 };
 
 use crate::error::{Error, Result};
-use crate::model::{Appended, FieldType, TableSchema, names};
+use crate::model::quarantine::Reason;
+use crate::model::{Appended, FieldType, TableSchema, Value, names};
 
 use super::live_block::Source;
 
@@ -130,6 +131,24 @@ impl Columns {
             })
     }
 
+    /// The fields of one row.
+    pub(crate) fn values(&self, row: usize) -> Vec<Value<'_>> {
+        fn value(column: &Option<ArrayRef>, row: usize) -> Value<'_> {
+            let Some(column) = column.as_ref().filter(|column| column.is_valid(row)) else { return Value::Null };
+            match column.data_type() {
+                DataType::Boolean => Value::Bool(column.as_boolean().value(row)),
+                DataType::Utf8View => Value::Utf8(column.as_string_view().value(row)),
+                DataType::Float64 => Value::F64(column.as_primitive::<Float64Type>().value(row)),
+                DataType::Int64 => Value::I64(column.as_primitive::<Int64Type>().value(row)),
+                DataType::UInt64 => Value::U64(column.as_primitive::<UInt64Type>().value(row)),
+                DataType::Decimal128(_, _) => Value::Decimal(column.as_primitive::<Decimal128Type>().value(row)),
+                // `find` lets no other type in.
+                _ => Value::Null,
+            }
+        }
+        self.fields.iter().map(|column| value(column, row)).collect()
+    }
+
     /// What a cursor copies from.
     pub(crate) fn sources(&self) -> Vec<(Source<'_>, Option<&NullBuffer>)> {
         fn source(column: &Option<ArrayRef>) -> (Source<'_>, Option<&NullBuffer>) {
@@ -150,24 +169,32 @@ impl Columns {
     }
 }
 
-/// Runs of rows that are taken, having noted in `appended` why the others are not.
+/// What becomes of one row of a batch.
+pub(crate) enum Fate {
+    /// It goes into its table.
+    Accepted,
+    /// It is in quarantine already.
+    Quarantined(Reason),
+    /// It is nowhere.
+    Rejected(Error),
+}
+
+/// Runs of rows that are to be taken, having noted in `appended` what became of the others.
 pub(crate) fn accepted_runs(
     rows: usize,
     appended: &mut Appended,
-    mut refused: impl FnMut(usize) -> Option<Error>,
-) -> Vec<std::ops::Range<usize>> {
+    mut fate: impl FnMut(usize) -> Result<Fate>,
+) -> Result<Vec<std::ops::Range<usize>>> {
     let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
     for row in 0..rows {
-        if let Some(error) = refused(row) {
-            appended.reject(row, error);
-            continue;
-        }
-        match runs.last_mut() {
-            Some(run) if run.end == row => run.end = row + 1,
-            _ => runs.push(row..row + 1),
+        match (fate(row)?, runs.last_mut()) {
+            (Fate::Rejected(error), _) => appended.reject(row, error),
+            (Fate::Quarantined(reason), _) => appended.quarantine(reason),
+            (Fate::Accepted, Some(run)) if run.end == row => run.end = row + 1,
+            (Fate::Accepted, _) => runs.push(row..row + 1),
         }
     }
-    runs
+    Ok(runs)
 }
 
 fn conflict(schema: &TableSchema, column: &str, expected: &str, found: &DataType) -> Error {

@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use arrow::buffer::Buffer;
 use crossbeam::channel::Sender;
 
-use crate::error::Result;
+use crate::fs::fork::Word;
 use crate::fs::{File, Mapping};
 use crate::model::{FieldType, TableSchema, Value};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::commit::CommitEntry;
-use super::layout::{HEAP_USED, Layout, PUBLISHED, SLOT_COUNT, SLOTS};
+use super::block_commit::{CommitState, NextCommit};
+use super::layout::{HEAP_USED, Layout, PUBLISHED};
 
 /// A live block, shared by its writer, the snapshots that see it, and the maintenance that syncs and seals it.
 #[derive(Debug)]
@@ -33,13 +33,17 @@ pub(crate) struct LiveBlock {
     pub(crate) mapping: Mapping,
     pub(crate) layout: Layout,
     /// Rows up to which the cursor may fill: the capacity, or 0 to call the writer aside. A hint that orders nothing, so
-    /// relaxed: a writer that sees it late appends a row or two more, which is as good.
-    limit: AtomicU32,
+    /// relaxed: a writer that sees it late appends a row or two more, which is as good. A forked child finds 0, and so
+    /// writes nothing to what is its parent's.
+    limit: Word,
     /// Whether all rows are in segments that the manifest names, so that the file may be recycled.
     sealed: AtomicBool,
-    commit: Mutex<CommitState>,
+    pub(super) commit: Mutex<CommitState>,
     pub(super) bounds: Mutex<super::read::TimeBounds>,
-    pub(super) marks: Mutex<()>,
+    /// Whether it takes no more rows although there is room.
+    retired: AtomicBool,
+    /// `None` until it was looked at.
+    pub(super) marks: Mutex<Option<super::marks::Marked>>,
     home: OnceLock<Sender<Released>>,
     /// Rows and heap bytes that count, where the published words are not to be believed.
     fixed: Option<(u64, u64)>,
@@ -53,26 +57,6 @@ pub(crate) struct Released {
     pub(crate) mapping: Mapping,
     /// Whether it is to be recycled; else its bytes stay as they are.
     pub(crate) sealed: bool,
-}
-
-/// Where a block's syncs go on.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct NextCommit {
-    /// The last commit's number.
-    pub(crate) sequence: u64,
-    /// Whether what the next entry stands on may not be durable: the header of a new life, or a commit whose sync may have
-    /// been cut short by the death of its process. It is then synced before the entry is written: the
-    /// ring's argument needs each entry's predecessor on disk.
-    pub(crate) settle_first: bool,
-}
-
-/// How far the block's bytes are summed and synced.
-#[derive(Debug, Default)]
-struct CommitState {
-    next: NextCommit,
-    rows: usize,
-    heap_bytes: usize,
-    hashers: Vec<crc32fast::Hasher>,
 }
 
 /// Why a row was not taken by a cursor. Nothing of it is visible.
@@ -98,10 +82,10 @@ impl LiveBlock {
         mapping: Mapping,
         layout: Layout,
         next_commit: NextCommit,
+        limit: Word,
     ) -> Self {
         assert!(layout.file_bytes <= mapping.len(), "the layout is made for the file");
-        let limit = AtomicU32::new(u32::try_from(layout.capacity).unwrap_or(u32::MAX));
-        let commit = CommitState { next: next_commit, ..CommitState::default() };
+        limit.get().store(u32::try_from(layout.capacity).unwrap_or(u32::MAX), Ordering::Relaxed);
         Self {
             id,
             generation,
@@ -111,8 +95,9 @@ impl LiveBlock {
             layout,
             limit,
             sealed: AtomicBool::new(false),
-            commit: Mutex::new(commit),
+            commit: Mutex::new(CommitState::from(next_commit)),
             bounds: Mutex::default(),
+            retired: AtomicBool::new(false),
             marks: Mutex::default(),
             home: OnceLock::new(),
             fixed: None,
@@ -152,12 +137,27 @@ impl LiveBlock {
 
     /// Calls the writer aside: its next append takes the slow path, where it learns what is wanted.
     pub(crate) fn call_aside(&self) {
-        self.limit.store(0, Ordering::Relaxed);
+        self.limit.get().store(0, Ordering::Relaxed);
     }
 
-    /// Lets the writer go on.
+    /// Ends the block before it is full: its writer's next append goes to another one.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        self.call_aside();
+    }
+
+    /// Whether the block was ended before it was full. A writer that was let go on at that very moment may not see it; who
+    /// ended the block comes again.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Lets the writer go on, unless the block was ended.
     pub(crate) fn let_go_on(&self) {
-        self.limit.store(u32::try_from(self.layout.capacity).unwrap_or(u32::MAX), Ordering::Relaxed);
+        if self.is_retired() {
+            return;
+        }
+        self.limit.get().store(u32::try_from(self.layout.capacity).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     /// Says that the manifest names segments with all rows of this block.
@@ -186,53 +186,14 @@ impl LiveBlock {
         // mapping, and the file from being recycled, for as long as the buffer lives.
         unsafe { Buffer::from_custom_allocation(self.mapping.start().add(offset), len, self.clone()) }
     }
-
-    /// Makes rows below `rows` durable: extends the checksums, writes the next commit entry, syncs the file. Returns
-    /// whether there was anything to do. One caller at a time; after an error the block must never be synced again.
-    pub(crate) fn commit(self: &Arc<Self>, rows: usize) -> Result<bool> {
-        let mut state = self.commit.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if rows <= state.rows {
-            return Ok(false);
-        }
-        if state.next.settle_first {
-            self.file.sync_data()?;
-            state.next.settle_first = false;
-        }
-        // Loaded after the count was, so it covers at least the strings of those rows. What it covers beyond are whole
-        // strings of later rows: the cursor moves the word only once their bytes are there, and never writes them again.
-        let heap_bytes = self.heap_bytes();
-        let regions: Vec<_> = self.layout.regions().collect();
-        state.hashers.resize_with(regions.len(), crc32fast::Hasher::new);
-        let (from, heap_from) = (state.rows, state.heap_bytes);
-        for (region, hasher) in regions.iter().zip(&mut state.hashers) {
-            let bytes = match region.row_bytes {
-                0 => self.heap(heap_from..heap_bytes),
-                row_bytes => self.column(region.offset, row_bytes, from..rows),
-            };
-            hasher.update(&bytes);
-        }
-        let entry = CommitEntry {
-            generation: self.generation,
-            sequence: state.next.sequence + 1,
-            rows: rows as u64,
-            heap_bytes: heap_bytes as u64,
-            checksums: state.hashers.iter().map(|hasher| hasher.clone().finalize()).collect(),
-        };
-        let slot = usize::try_from(entry.sequence % SLOT_COUNT as u64).unwrap_or_default();
-        self.mapping.write(SLOTS + slot * self.layout.slot_bytes, &entry.encode());
-        self.file.sync_data()?;
-        (state.next.sequence, state.rows, state.heap_bytes) = (entry.sequence, rows, heap_bytes);
-        Ok(true)
-    }
-
-    /// The last good commit's sequence number.
-    pub(crate) fn committed(&self) -> u64 {
-        self.commit.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next.sequence
-    }
 }
 
 impl Drop for LiveBlock {
     fn drop(&mut self) {
+        if !self.limit.origin().is_here() {
+            // The file is the parent's, and the channel's lock may be held by a thread that this process does not have.
+            return;
+        }
         if let Some(home) = self.home.get() {
             let sealed = self.sealed.load(Ordering::Acquire);
             let (file, mapping) = (self.file.clone(), self.mapping.clone());
@@ -250,9 +211,14 @@ struct Column {
     field_type: FieldType,
 }
 
-/// The one writer's place in a block.
+/// The limit of a cursor that has no block yet: no row fits.
+static NO_ROWS: AtomicU32 = AtomicU32::new(0);
+
+/// The one writer's place in a block. **Invariant:** without a block its limit is 0, so nothing goes through its pointers.
 pub(crate) struct Cursor {
-    block: Arc<LiveBlock>,
+    /// `None` before the writer's first row.
+    block: Option<Arc<LiveBlock>>,
+    limit: *const AtomicU32,
     row: usize,
     heap: usize,
     columns: Box<[Column]>,
@@ -310,6 +276,22 @@ fn text_bytes(values: &[Value<'_>]) -> usize {
 }
 
 impl Cursor {
+    /// A place without a block, where no row fits.
+    pub(crate) fn nowhere(value_bytes_max: usize) -> Self {
+        Self {
+            block: None,
+            limit: &raw const NO_ROWS,
+            row: 0,
+            heap: 0,
+            columns: Box::default(),
+            times: std::ptr::null_mut(),
+            series: std::ptr::null_mut(),
+            clocks: std::ptr::null_mut(),
+            published: std::ptr::null_mut(),
+            value_bytes_max,
+        }
+    }
+
     /// The place after the published rows. The caller sees to it that it is the block's only cursor.
     pub(crate) fn new(block: Arc<LiveBlock>, value_bytes_max: usize) -> Self {
         let start = block.mapping.start().as_ptr();
@@ -333,12 +315,21 @@ impl Cursor {
             clocks: layout.clock.map_or(std::ptr::null_mut(), |offset| at(offset).cast()),
             published: at(PUBLISHED).cast(),
             value_bytes_max,
-            block,
+            limit: &raw const *block.limit.get(),
+            block: Some(block),
         }
     }
 
-    pub(crate) fn block(&self) -> &Arc<LiveBlock> {
-        &self.block
+    /// The block, once there is one.
+    pub(crate) fn block(&self) -> Option<&Arc<LiveBlock>> {
+        self.block.as_ref()
+    }
+
+    /// Rows up to which the block may be filled; at most its capacity.
+    #[inline(always)]
+    fn limit(&self) -> usize {
+        // SAFETY: the limit is a static, or in a page that `block` keeps alive, and only ever accessed as an atomic.
+        unsafe { &*self.limit }.load(Ordering::Relaxed) as usize
     }
 
     /// Appends one row of plain words and publishes it: the types that measurements have, all eight bytes. False if the
@@ -347,7 +338,7 @@ impl Cursor {
     pub(crate) fn append_words(&mut self, series: u32, time: i64, values: &[Value<'_>]) -> bool {
         let row = self.row;
         // The limit is at most the capacity, so every column has room for `row`.
-        if row >= self.block.limit.load(Ordering::Relaxed) as usize || values.len() != self.columns.len() {
+        if row >= self.limit() || values.len() != self.columns.len() {
             return false;
         }
         for (column, value) in self.columns.iter().zip(values) {
@@ -379,7 +370,7 @@ impl Cursor {
     /// Appends one row and publishes it. `values` are one a field of the block.
     pub(crate) fn append(&mut self, series: u32, time: i64, clock: u64, values: &[Value<'_>]) -> Result<(), Refusal> {
         let row = self.row;
-        if row >= self.block.limit.load(Ordering::Relaxed) as usize {
+        if row >= self.limit() {
             return Err(Refusal::Full);
         }
         assert_eq!(values.len(), self.columns.len(), "one value a field");
@@ -401,19 +392,16 @@ impl Cursor {
 
     /// Appends as many rows of `run` as fit, from `from` on, and publishes them at once. Returns how many.
     pub(crate) fn append_run(&mut self, run: &Run<'_>, from: usize) -> Result<usize, Refusal> {
-        let limit = self.block.limit.load(Ordering::Relaxed) as usize;
-        let mut rows = limit.saturating_sub(self.row).min(run.times.len() - from);
+        let mut rows = self.limit().saturating_sub(self.row).min(run.times.len() - from);
         let mut heap = self.heap;
-        if rows == 0 {
-            return Err(Refusal::Full);
-        }
+        let Some(block) = self.block.as_ref().filter(|_| rows > 0) else { return Err(Refusal::Full) };
         // Strings first: they decide how many rows fit.
         for (column, (source, _)) in self.columns.iter().zip(run.columns) {
             let Source::Utf8(strings) = source else { continue };
             for row in 0..rows {
                 let value =
                     if arrow::array::Array::is_null(strings, from + row) { "" } else { strings.value(from + row) };
-                let Some(view) = self.block.store_string(&mut heap, value) else {
+                let Some(view) = block.store_string(&mut heap, value) else {
                     if row == 0 {
                         return Err(Refusal::HeapFull(run.text_bytes(from)));
                     }
@@ -475,7 +463,7 @@ impl Cursor {
     /// Writes a value of any type, and gives the heap's new end.
     fn write_value(&self, index: usize, mut heap: usize, values: &[Value<'_>]) -> Result<usize, Refusal> {
         let row = self.row;
-        let (Some(column), Some(value)) = (self.columns.get(index), values.get(index)) else {
+        let (Some(column), Some(value), Some(block)) = (self.columns.get(index), values.get(index), &self.block) else {
             return Err(self.refuse(Refusal::Type(index)));
         };
         // SAFETY: as in `append`, which has checked that there is room for the row; the width is that of the type.
@@ -491,7 +479,7 @@ impl Cursor {
                 (Value::Utf8(value), FieldType::Utf8) if value.len() > self.value_bytes_max => {
                     return Err(self.refuse(Refusal::TooLong(index)));
                 }
-                (Value::Utf8(value), FieldType::Utf8) => match self.block.store_string(&mut heap, value) {
+                (Value::Utf8(value), FieldType::Utf8) => match block.store_string(&mut heap, value) {
                     Some(view) => column.values.cast::<u128>().add(row).write(view),
                     None => return Err(self.refuse(Refusal::HeapFull(text_bytes(values)))),
                 },
@@ -507,23 +495,18 @@ impl Cursor {
         Ok(heap)
     }
 
-    /// Fields that a row has.
-    #[inline]
-    pub(crate) fn fields(&self) -> usize {
-        self.columns.len()
-    }
-
-    /// Whether rows have a clock.
-    #[inline]
-    pub(crate) fn has_clock(&self) -> bool {
-        !self.clocks.is_null()
+    /// Whether there is room, and the block is not at its end: somebody only wants to be heard.
+    pub(crate) fn is_called_aside(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| self.row < block.layout.capacity && !block.is_retired())
     }
 
     #[inline(always)]
     fn publish(&mut self, rows: usize, heap: usize) {
-        if heap != self.heap {
+        if heap != self.heap
+            && let Some(block) = &self.block
+        {
             // Release: a commit sums all heap bytes below this word, also those of rows it does not count yet.
-            self.block.mapping.word(HEAP_USED).store(heap as u64, Ordering::Release);
+            block.mapping.word(HEAP_USED).store(heap as u64, Ordering::Release);
             self.heap = heap;
         }
         self.row = rows;
@@ -537,7 +520,9 @@ impl Cursor {
     /// row's publication, and is never unset.
     #[inline]
     fn flag_null(&self, field: usize) {
-        self.block.mapping.byte(self.block.layout.null_flags + field).store(1, Ordering::Relaxed);
+        if let Some(block) = &self.block {
+            block.mapping.byte(block.layout.null_flags + field).store(1, Ordering::Relaxed);
+        }
     }
 
     /// Takes back the presence bytes of the row that is refused: the next one relies on their being zero.

@@ -10,17 +10,21 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::fs::fork::Words;
 use crate::fs::{File, LockKind, PAGE_BYTES, SECTOR_BYTES};
 use crate::model::{TableId, TableSchema};
 
+use super::block_commit::NextCommit;
 use super::header::{FREE, Header};
-use super::live_block::{LiveBlock, NextCommit};
+use super::live_block::LiveBlock;
 use super::recover::{Reader, poisoned};
 
 /// What the rest of the store knows of a block.
 pub(crate) struct Known<'a> {
     pub(crate) boot_id: [u8; 16],
     pub(crate) table: &'a dyn Fn(TableId) -> Option<Arc<TableSchema>>,
+    /// Where the blocks' limits are, which nobody looks at here.
+    pub(crate) limits: &'a Words,
 }
 
 /// What a file is when it is looked at.
@@ -65,7 +69,7 @@ pub(crate) fn observe(file: Arc<dyn File>, known: &Known<'_>) -> Result<Observed
     };
     let mapping = file.map(usize::try_from(header.file_bytes).unwrap_or(usize::MAX))?;
     let id = (header.block, header.generation);
-    let block = LiveBlock::new(id, schema, file, mapping, layout, NextCommit::default());
+    let block = LiveBlock::new(id, schema, file, mapping, layout, NextCommit::default(), known.limits.take());
     Ok(Observed::Block(Arc::new(match fixed {
         Some((rows, heap_bytes)) => block.with_fixed(rows, heap_bytes),
         None => block,

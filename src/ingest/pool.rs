@@ -16,19 +16,24 @@ use std::time::Instant;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
 use crate::error::{Error, Result};
+use crate::fs::fork::Words;
 use crate::fs::{File, FileSystem, LockKind, Mapping};
 use crate::model::{TableSchema, now};
 use crate::options::{Options, Overload};
 
+use super::block_commit::NextCommit;
 use super::header::{FREE, Header, encode_descriptors};
 use super::layout::{Columns, HEAP_USED, Layout, PUBLISHED, SLOTS};
-use super::live_block::{LiveBlock, NextCommit, Released};
+use super::live_block::{LiveBlock, Released};
 
 /// Bytes at a file's start that recycling clears and syncs. A layout whose slots and marks need more syncs them when the
 /// block is handed out.
 const CLEARED_BYTES: usize = 16 << 10;
 /// Files that a pool keeps at most: as many as the control page can name.
 pub(crate) const BLOCKS_MAX: usize = 4_096;
+/// Free files kept for reuse. More are not worth their descriptors and their part of the budget: where rows come fast,
+/// blocks are large and few.
+pub(crate) const FREE_MAX: usize = 64;
 /// Fewest rows a block is worth making for.
 const ROWS_MIN: usize = 64;
 
@@ -48,6 +53,7 @@ pub(crate) struct BlockPool {
     changed: Condvar,
     home: Sender<Released>,
     released: Receiver<Released>,
+    limits: Arc<Words>,
 }
 
 #[derive(Debug, Default)]
@@ -88,12 +94,13 @@ impl BlockPool {
         options: Options,
         next_id: u64,
         last_generation: u64,
+        limits: Arc<Words>,
     ) -> Self {
         let (home, released) = unbounded();
         let boot_id = fs.boot_id();
         let state = Mutex::new(State { next_id, ..State::default() });
         let generation = AtomicU64::new(last_generation);
-        Self { fs, dir, options, boot_id, generation, state, changed: Condvar::new(), home, released }
+        Self { fs, dir, options, boot_id, generation, state, changed: Condvar::new(), home, released, limits }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -213,6 +220,14 @@ impl BlockPool {
         }
     }
 
+    /// Whether a block of `bytes`, or of twice that, would have to wait for another one to be freed.
+    pub(crate) fn is_short(&self, bytes: u64) -> bool {
+        let state = self.state();
+        let free: u64 = state.free.iter().map(|free| free.mapping.len() as u64).sum();
+        let used = state.bytes - free + 2 * bytes.max(self.options.block_bytes_min);
+        used > self.options.live_bytes_max || state.files - state.free.len() >= BLOCKS_MAX
+    }
+
     fn forget(&self, bytes: u64) {
         let mut state = self.state();
         state.bytes -= bytes;
@@ -301,7 +316,8 @@ impl BlockPool {
             file.sync_range(&mapping, 0, layout.time)?;
         }
         mapping.write(0, &header.encode());
-        Ok(Arc::new(LiveBlock::new((id, generation), schema.clone(), file, mapping, layout, FIRST_COMMIT)))
+        let (id, limit) = ((id, generation), self.limits.take());
+        Ok(Arc::new(LiveBlock::new(id, schema.clone(), file, mapping, layout, FIRST_COMMIT, limit)))
     }
 
     /// Gives a file that nobody looks at its next generation and puts it into the free queue. False if somebody in another
@@ -312,6 +328,10 @@ impl BlockPool {
             return Ok(true);
         }
         let bytes = mapping.len() as u64;
+        if self.state().free.len() >= FREE_MAX {
+            self.forget(bytes);
+            return self.unlink(&file).map(|()| true);
+        }
         if !file.try_lock(LockKind::Exclusive)? {
             // Somebody may want its bytes more than its reader's leave.
             self.state().held.push(Released { id, file, mapping, sealed });

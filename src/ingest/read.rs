@@ -18,7 +18,7 @@ use crate::sync::atomic::Ordering;
 
 use super::layout::FieldLayout;
 use super::live_block::LiveBlock;
-use super::marks::{self, Mark};
+use super::marks::{self, MARKS_ENOUGH, Mark, Marked};
 
 /// Exact bounds of the times of a block's first rows.
 #[derive(Debug, Default)]
@@ -138,16 +138,30 @@ impl LiveBlock {
         StringViewArray::try_new(views, buffers, nulls).map_err(|error| damaged(0, error.to_string()))
     }
 
-    /// Notes that the rows published so far were there by `unix_s`. True if there was any since the last mark.
-    pub(crate) fn mark(&self, unix_s: u32) -> bool {
-        let _writing = self.marks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let rows = u32::try_from(self.rows()).unwrap_or(u32::MAX);
-        let known = marks::read(&self.mapping, &self.layout);
-        if rows == 0 || known.last().is_some_and(|last| last.rows >= rows) {
-            return false;
+    /// Notes that the rows published so far were there by the end of `unix_s`. A block whose marks must not become coarse
+    /// takes no more rows when few are left.
+    pub(crate) fn mark(&self, unix_s: u32) {
+        let mut marked = self.marks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let marked = marked.get_or_insert_with(|| Marked::read(&self.mapping, &self.layout));
+        let keeps = self.schema.policies.keep_ingest_time;
+        marked.mark(&self.mapping, &self.layout, u32::try_from(self.rows()).unwrap_or(u32::MAX), unix_s, !keeps);
+        if keeps && marked.used >= MARKS_ENOUGH {
+            self.retire();
         }
-        marks::write(&self.mapping, &self.layout, known.len(), Mark { rows, unix_s });
-        true
+    }
+
+    /// When each of `rows` was there for certain: the end of its mark's second, and for rows without a mark that of
+    /// `unmarked_s`, or of the last mark if that is later.
+    pub(crate) fn ingest_times(&self, rows: Range<usize>, unmarked_s: u32) -> TimestampNanosecondArray {
+        let marks = marks::read(&self.mapping, &self.layout);
+        let mut times: Vec<i64> = Vec::with_capacity(rows.len());
+        for mark in &marks {
+            let end = (mark.rows as usize).min(rows.end).saturating_sub(rows.start);
+            times.resize(end.max(times.len()), Mark::end_ns(mark.unix_s));
+        }
+        let last_s = marks.last().map_or(unmarked_s, |last| last.unix_s.max(unmarked_s));
+        times.resize(rows.len(), Mark::end_ns(last_s));
+        TimestampNanosecondArray::new(times.into(), None).with_timezone("UTC")
     }
 }
 

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
+use crate::fs::fork::Words;
 use crate::fs::{File, LockKind, Mapping, PAGE_BYTES, SECTOR_BYTES};
 use crate::model::{TableId, TableSchema};
 
+use super::block_commit::NextCommit;
 use super::commit::{CommitEntry, Slot};
 use super::header::{FREE, Header, decode_descriptors};
 use super::layout::{Columns, DESCRIPTOR_BYTES, HEAP_USED, Layout, POISON, PUBLISHED, SLOT_COUNT, SLOTS};
-use super::live_block::{LiveBlock, NextCommit, Released};
+use super::live_block::{LiveBlock, Released};
+use super::marks;
 
 /// What was found in one file.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub(crate) struct Known<'a> {
     /// Rows of (block, generation) that are in segments, and whether that is all there will be.
     pub(crate) sealed: &'a dyn Fn(u64, u64) -> (usize, bool),
     pub(crate) table: &'a dyn Fn(TableId) -> Option<Arc<TableSchema>>,
+    /// Where the blocks' limits are.
+    pub(crate) limits: &'a Words,
 }
 
 /// The mark that a failed sync leaves in the block: which commit was the last good one.
@@ -141,6 +146,7 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
     }
     mapping.word(PUBLISHED).store(kept as u64, Ordering::Release);
     mapping.word(HEAP_USED).store(heap_bytes as u64, Ordering::Release);
+    marks::cut(&mapping, &layout, kept);
     for (number, field) in layout.fields.iter().enumerate() {
         let Some(absent) = field.absent else { continue };
         // A row that was being written may have left its mark; the next one there relies on zero.
@@ -155,7 +161,8 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
     }
     let sound = mark.is_none() && !poisoned_store;
     let id = (header.block, header.generation);
-    let block = LiveBlock::new(id, schema, file, mapping, layout, NextCommit { sequence, settle_first: trusted });
+    let next = NextCommit { sequence, settle_first: trusted };
+    let block = LiveBlock::new(id, schema, file, mapping, layout, next, known.limits.take());
     Ok(Found::Block(Recovered { block: Arc::new(block), sound, rows_cut }))
 }
 

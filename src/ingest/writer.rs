@@ -1,20 +1,25 @@
 //! One thread's way into one table.
+//!
+//! **Invariant:** a row in a table's blocks was, when it was appended, at most `lateness` older than the newest row that
+//! its writer had appended to them, and at most `future_max` later than the clock. Rows beyond are for the quarantine; they
+//! do not move the newest row on.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::model::quarantine::Reason;
 use crate::model::time::nanos_of;
-use crate::model::{Appended, TableSchema, Value, now};
+use crate::model::{Appended, FieldType, TableSchema, Value};
 use crate::options::Options;
 
-use super::clock::HybridClock;
+use super::clock::Clock;
 use super::live_block::{Cursor, LiveBlock, Refusal, Run};
 use super::pool::Wanted;
 
 /// What a writer needs of the store around it.
 pub(crate) trait Home: Send + Sync {
-    /// Takes a full block to be sealed and gives the next one, which every snapshot from now on sees.
+    /// Takes a full block to be sealed, if there is one, and gives the next, which every snapshot from now on sees.
     fn rotate(
         &self,
         schema: &Arc<TableSchema>,
@@ -29,11 +34,11 @@ pub(crate) trait Home: Send + Sync {
     fn series_count(&self, table: &TableSchema) -> u32;
 }
 
-/// Fills live blocks of one table, one after the other.
+/// Fills live blocks of one table, one after the other, from its first row on: a writer that appends nothing holds nothing.
 pub(crate) struct BlockWriter {
     home: Arc<dyn Home>,
     schema: Arc<TableSchema>,
-    clock: Arc<HybridClock>,
+    clock: Arc<Clock>,
     cursor: Cursor,
     limits: Limits,
     /// Ids below this are known to exist.
@@ -47,7 +52,14 @@ struct Limits {
     future_max: Duration,
     /// Times up to this are certainly not in the far future; moved on when one is not.
     certain_until_ns: i64,
-    lateness_ns: i64,
+    /// More than any two times are apart if the table has no such policy.
+    lateness_ns: u64,
+}
+
+/// How far `time_ns` is behind `newest_ns`, which is not earlier: exact, also where 64 bits with a sign are too few.
+#[inline(always)]
+fn behind(newest_ns: i64, time_ns: i64) -> u64 {
+    newest_ns.wrapping_sub(time_ns).cast_unsigned()
 }
 
 /// Chooses the next block's size: doubled while blocks fill within a second, halved when they last a minute.
@@ -62,6 +74,15 @@ struct Pace {
 const HEAP_ROW_BYTES: usize = 32;
 
 impl Pace {
+    /// From the first block on, which another writer may have left.
+    fn begin(&mut self, block: &LiveBlock) {
+        (self.file_bytes, self.since) = (block.mapping.len() as u64, Instant::now());
+    }
+
+    fn same(&self) -> Wanted {
+        Wanted { file_bytes: self.file_bytes, heap_row_bytes: self.heap_row_bytes, heap_bytes_min: 0 }
+    }
+
     fn next(&mut self, full: &LiveBlock, refused: Refusal) -> Wanted {
         let lasted = self.since.elapsed();
         if lasted < Duration::from_secs(1) {
@@ -81,30 +102,22 @@ impl Pace {
 }
 
 impl BlockWriter {
-    pub(crate) fn new(
-        home: Arc<dyn Home>,
-        schema: Arc<TableSchema>,
-        clock: Arc<HybridClock>,
-        options: &Options,
-    ) -> Result<Self> {
-        let mut pace = Pace {
+    pub(crate) fn new(home: Arc<dyn Home>, schema: Arc<TableSchema>, clock: Arc<Clock>, options: &Options) -> Self {
+        let pace = Pace {
             file_bytes: options.block_bytes_min,
             since: Instant::now(),
             // Eight blocks in the budget at least, so that one is filled while others are sealed.
             bytes_max: options.block_bytes_max.min(options.live_bytes_max / 8),
             heap_row_bytes: HEAP_ROW_BYTES * schema.field_types().filter(|field| field.width() == 16).count().max(1),
         };
-        let wanted = Wanted { file_bytes: pace.file_bytes, heap_row_bytes: pace.heap_row_bytes, heap_bytes_min: 0 };
-        let block = home.rotate(&schema, None, wanted)?;
-        pace.file_bytes = block.mapping.len() as u64;
         let limits = Limits {
             value_bytes_max: options.value_bytes_max,
             future_max: schema.policies.future_max.unwrap_or(options.future_max),
             certain_until_ns: i64::MIN,
-            lateness_ns: schema.policies.lateness.map_or(i64::MAX, nanos_of),
+            lateness_ns: schema.policies.lateness.map_or(u64::MAX, |lateness| nanos_of(lateness).cast_unsigned()),
         };
-        let cursor = Cursor::new(block, limits.value_bytes_max);
-        Ok(Self { home, schema, clock, cursor, limits, series_known: 0, newest_ns: i64::MIN, pace })
+        let cursor = Cursor::nowhere(limits.value_bytes_max);
+        Self { home, schema, clock, cursor, limits, series_known: 0, newest_ns: i64::MIN, pace }
     }
 
     pub(crate) fn schema(&self) -> &Arc<TableSchema> {
@@ -113,41 +126,89 @@ impl BlockWriter {
 
     /// Goes on with the table's newer version, which has more fields.
     pub(crate) fn upgrade(&mut self, schema: Arc<TableSchema>) -> Result<()> {
-        let wanted =
-            Wanted { file_bytes: self.pace.file_bytes, heap_row_bytes: self.pace.heap_row_bytes, heap_bytes_min: 0 };
-        let block = self.home.rotate(&schema, Some(self.cursor.block()), wanted)?;
-        self.cursor = Cursor::new(block, self.limits.value_bytes_max);
+        if let Some(full) = self.cursor.block() {
+            let block = self.home.rotate(&schema, Some(full), self.pace.same())?;
+            self.cursor = Cursor::new(block, self.limits.value_bytes_max);
+        }
         self.schema = schema;
         Ok(())
     }
 
-    /// Appends a row of plain words to a series and at a time that were seen to be fine before, and says whether it is
-    /// late: the usual row, in a few instructions that the caller's loop takes in. `None` if anything is unusual; then
+    /// Appends a row of plain words to a series and at a time that were seen to be fine before: the usual row, in a few
+    /// instructions that the caller's loop takes in. False if anything is unusual, and nothing is appended; then
     /// [`append`](Self::append) does the whole of it.
     #[inline(always)]
-    pub(crate) fn append_words(&mut self, series: u32, time_ns: i64, values: &[Value<'_>]) -> Option<bool> {
-        let usual = series < self.series_known && time_ns <= self.limits.certain_until_ns;
-        if usual && self.cursor.append_words(series, time_ns, values) { Some(self.note(time_ns)) } else { None }
+    pub(crate) fn append_words(&mut self, series: u32, time_ns: i64, values: &[Value<'_>]) -> bool {
+        let newest_ns = self.newest_ns.max(time_ns);
+        let usual = series < self.series_known
+            && time_ns <= self.limits.certain_until_ns
+            && behind(newest_ns, time_ns) <= self.limits.lateness_ns;
+        if !usual || !self.cursor.append_words(series, time_ns, values) {
+            return false;
+        }
+        self.newest_ns = newest_ns;
+        true
     }
 
-    /// Appends one row of `values`, one a field, and says whether it is late.
-    pub(crate) fn append(&mut self, series: u32, time_ns: i64, values: &[Value<'_>]) -> Result<bool> {
+    /// Appends one row of `values`, one a field, unless its time sends it to quarantine. Then the reason is given, the row
+    /// is fine in all else, and it is nowhere yet.
+    pub(crate) fn append(&mut self, series: u32, time_ns: i64, values: &[Value<'_>]) -> Result<Option<Reason>> {
         if series >= self.series_known {
             self.check_series(series)?;
         }
-        if values.len() != self.cursor.fields() {
+        if let Some(reason) = self.judge(time_ns, self.newest_ns) {
+            return self.check_values(values).map(|()| Some(reason));
+        }
+        if values.len() != self.schema.fields.len() {
             return Err(self.wrong_arity(values.len()));
         }
-        if time_ns > self.limits.certain_until_ns {
-            self.check_future(time_ns)?;
-        }
-        let clock = if self.cursor.has_clock() { self.clock.read(1) } else { 0 };
+        let clock = if self.schema.has_clock() { self.clock.read(1) } else { 0 };
         loop {
             match self.cursor.append(series, time_ns, clock, values) {
-                Ok(()) => return Ok(self.note(time_ns)),
+                Ok(()) => {
+                    self.newest_ns = self.newest_ns.max(time_ns);
+                    return Ok(None);
+                }
                 Err(refusal) => self.make_way(refusal)?,
             }
         }
+    }
+
+    /// Whether a row of this time belongs into quarantine, after rows up to `newest_ns`.
+    #[inline]
+    pub(crate) fn judge(&mut self, time_ns: i64, newest_ns: i64) -> Option<Reason> {
+        if time_ns > self.limits.certain_until_ns && self.is_far_future(time_ns) {
+            return Some(Reason::FarFuture);
+        }
+        (time_ns < newest_ns && behind(newest_ns, time_ns) > self.limits.lateness_ns).then_some(Reason::Late)
+    }
+
+    /// The latest time appended so far; the earliest there is if none was.
+    pub(crate) fn newest_ns(&self) -> i64 {
+        self.newest_ns
+    }
+
+    /// The error that a row of these values deserves whatever its time is.
+    #[cold]
+    pub(crate) fn check_values(&mut self, values: &[Value<'_>]) -> Result<()> {
+        if values.len() != self.schema.fields.len() {
+            return Err(self.wrong_arity(values.len()));
+        }
+        let refusal =
+            |(index, (field, value)): (usize, (&crate::model::Field, &Value<'_>))| match (value, field.field_type) {
+                (Value::Null, _) => field.required.then_some(Refusal::Null(index)),
+                (Value::Utf8(text), FieldType::Utf8) => {
+                    (text.len() > self.limits.value_bytes_max).then_some(Refusal::TooLong(index))
+                }
+                (Value::F64(_), FieldType::F64)
+                | (Value::I64(_), FieldType::I64)
+                | (Value::U64(_), FieldType::U64)
+                | (Value::Bool(_), FieldType::Bool)
+                | (Value::Decimal(_), FieldType::Decimal { .. }) => None,
+                _ => Some(Refusal::Type(index)),
+            };
+        let refused = self.schema.fields.iter().zip(values).enumerate().find_map(refusal);
+        refused.map_or(Ok(()), |refusal| self.make_way(refusal))
     }
 
     /// Appends the rows of `run` from `start` on. Times and series were checked by the caller.
@@ -156,9 +217,9 @@ impl BlockWriter {
         while from < run.times.len() {
             match self.cursor.append_run(run, from) {
                 Ok(rows) => {
-                    let times = run.times.iter().skip(from).take(rows);
-                    let late = times.map(|time| u64::from(self.note(*time))).sum();
-                    appended.accept(rows as u64, late);
+                    let newest = run.times.iter().skip(from).take(rows).max();
+                    self.newest_ns = newest.map_or(self.newest_ns, |newest| self.newest_ns.max(*newest));
+                    appended.accept(rows as u64);
                     from += rows;
                 }
                 Err(refusal) => self.make_way(refusal)?,
@@ -176,16 +237,6 @@ impl BlockWriter {
         (first..first + rows as u64).collect()
     }
 
-    /// Whether a row of this time is late, having noted it.
-    #[inline(always)]
-    fn note(&mut self, time_ns: i64) -> bool {
-        if time_ns >= self.newest_ns {
-            self.newest_ns = time_ns;
-            return false;
-        }
-        self.newest_ns.saturating_sub(time_ns) > self.limits.lateness_ns
-    }
-
     #[cold]
     pub(crate) fn check_series(&mut self, series: u32) -> Result<()> {
         self.series_known = self.home.series_count(&self.schema);
@@ -195,17 +246,11 @@ impl BlockWriter {
         Err(Error::UnknownSeries { table: self.schema.name.clone(), series })
     }
 
+    /// Whether a time that was not certain before is in the far future as the clock says now.
     #[cold]
-    pub(crate) fn check_future(&mut self, time_ns: i64) -> Result<()> {
-        if time_ns <= self.limits.certain_until_ns {
-            return Ok(());
-        }
-        self.limits.certain_until_ns = now().saturating_add(self.limits.future_max).as_nanos();
-        if time_ns <= self.limits.certain_until_ns {
-            return Ok(());
-        }
-        let future_max = self.limits.future_max;
-        Err(Error::FarFuture { table: self.schema.name.clone(), time_ns, future_max })
+    fn is_far_future(&mut self, time_ns: i64) -> bool {
+        self.limits.certain_until_ns = self.clock.now().saturating_add(self.limits.future_max).as_nanos();
+        time_ns > self.limits.certain_until_ns
     }
 
     #[cold]
@@ -220,13 +265,19 @@ impl BlockWriter {
         let field = |index: usize| self.schema.fields.get(index);
         let table = || self.schema.name.clone();
         match refusal {
-            Refusal::Full if self.cursor.block().rows() < self.cursor.block().layout.capacity => {
-                self.home.resume(self.cursor.block())
-            }
             Refusal::Full | Refusal::HeapFull(_) => {
-                let full = self.cursor.block().clone();
-                let wanted = self.pace.next(&full, refusal);
-                let block = self.home.rotate(&self.schema, Some(&full), wanted)?;
+                let full = self.cursor.block();
+                let wanted = match full {
+                    Some(block) if refusal == Refusal::Full && self.cursor.is_called_aside() => {
+                        return self.home.resume(block);
+                    }
+                    Some(full) => self.pace.next(full, refusal),
+                    None => self.pace.same(),
+                };
+                let block = self.home.rotate(&self.schema, full, wanted)?;
+                if full.is_none() {
+                    self.pace.begin(&block);
+                }
                 self.cursor = Cursor::new(block, self.limits.value_bytes_max);
                 Ok(())
             }
@@ -255,6 +306,6 @@ impl BlockWriter {
 
 impl Drop for BlockWriter {
     fn drop(&mut self) {
-        self.home.give_back(self.cursor.block());
+        self.cursor.block().into_iter().for_each(|block| self.home.give_back(block));
     }
 }

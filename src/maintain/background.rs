@@ -1,6 +1,6 @@
 //! The store's own threads: sealers, the syncer, the one that compacts, and the one that keeps house.
 //!
-//! Each waits for work and takes no time without it. The house keeper wakes once a second while a writer is open, for
+//! Each waits for work and takes no time without it. The house keeper wakes once a second while a block is filled, for
 //! ingest-time marks, and otherwise when the oldest unsealed block comes of age or retention is due.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,7 +12,6 @@ use hashbrown::HashMap;
 
 use crate::error::{Error, Result};
 use crate::ingest::live_block::Released;
-use crate::model::now;
 use crate::model::time::nanos_of;
 use crate::options::Durability;
 use crate::snapshot::view::Stage;
@@ -27,10 +26,10 @@ use super::cuts::cut_loop;
 pub(crate) enum Work {
     /// Seal this block.
     Seal(u64),
-    /// A writer was opened: there is a house to keep.
-    WriterOpened,
     /// Files wait for their last reader.
     FilesReleased,
+    /// A writer has its first block: there is a house to keep.
+    Filling,
 }
 
 /// How often marks are made and ages are looked at while writers are open.
@@ -87,6 +86,12 @@ impl Background {
         let thread = spawned.map_err(|error| Error::Background { reason: error.to_string() })?;
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
+    }
+
+    /// How many run.
+    #[cfg(test)]
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Ends all threads after the work they are at. Bounded by one seal.
@@ -188,7 +193,7 @@ fn sync_loop(core: &Weak<Core>, interval: Duration, stopped: &Receiver<()>) {
 }
 
 /// Blocks that were queued for their age, each with the time it was last sealed at.
-type Asked = HashMap<u64, Instant>;
+pub(crate) type Asked = HashMap<u64, Instant>;
 
 fn keep_loop(core: &Weak<Core>, work: &Receiver<Work>, seals: &Sender<u64>, stopped: &Receiver<()>) {
     let mut wake = Instant::now() + TICK;
@@ -202,7 +207,7 @@ fn keep_loop(core: &Weak<Core>, work: &Receiver<Work>, seals: &Sender<u64>, stop
                     let _ = seals.send(id);
                     continue;
                 }
-                Ok(Work::WriterOpened | Work::FilesReleased) => {}
+                Ok(Work::Filling | Work::FilesReleased) => {}
                 Err(_) => return,
             },
             recv(crossbeam::channel::at(wake)) -> _ => {}
@@ -214,14 +219,22 @@ fn keep_loop(core: &Weak<Core>, work: &Receiver<Work>, seals: &Sender<u64>, stop
 
 impl Core {
     /// Makes ingest-time marks and has old blocks sealed. Returns when to come again.
-    fn keep_house(&self, seals: &Sender<u64>, asked: &mut Asked) -> Instant {
-        let unix_s = u32::try_from(now().as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
+    pub(crate) fn keep_house(&self, seals: &Sender<u64>, asked: &mut Asked) -> Instant {
+        let unix_s = self.clock.second();
         let view = self.view.load();
         let age = |since: Instant| since.elapsed();
         let paused = self.upkeep.pace.is_paused();
         let mut next = Instant::now() + if paused { TICK } else { self.retain_in_background() };
+        let mut ended = Vec::new();
         for view in view.blocks() {
             view.block.mark(unix_s);
+            if view.stage == Stage::Waiting && self.options.seal_threads > 0 {
+                if age(view.since) >= self.options.seal_after {
+                    ended.push(view.block.id);
+                    continue;
+                }
+                next = next.min(view.since + self.options.seal_after);
+            }
             let unsealed = view.block.rows() > view.sealed_rows;
             let of_age = age(view.since) >= self.options.seal_after && view.stage != Stage::Full && !paused;
             if unsealed && of_age && self.options.seal_threads > 0 {
@@ -240,6 +253,11 @@ impl Core {
         if self.look_after_files() {
             next = next.min(Instant::now() + TICK);
         }
+        if !ended.is_empty()
+            && let Err(error) = self.end_waiting(|view| ended.contains(&view.block.id))
+        {
+            tracing::warn!(%error, "blocks that nobody fills were not sealed");
+        }
         asked.retain(|id, _| view.blocks().any(|view| view.block.id == *id));
         next.max(Instant::now() + TICK)
     }
@@ -257,7 +275,7 @@ impl Core {
 
     /// Drops what is due, and says how long there is nothing to drop; an hour at most.
     fn retain_in_background(&self) -> Duration {
-        let now_ns = now().as_nanos();
+        let now_ns = self.clock.now().as_nanos();
         if let Err(error) = self.retain() {
             tracing::warn!(%error, "retention failed");
             let retry = now_ns.saturating_add(nanos_of(RETAIN_RETRY));

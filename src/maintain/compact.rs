@@ -17,7 +17,7 @@ use arrow::compute::take;
 use arrow::datatypes::TimestampNanosecondType;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{TableId, now};
+use crate::model::TableId;
 use crate::snapshot::TableState;
 use crate::snapshot::inputs::{Merged, Merging};
 use crate::storage::edit::{Edit, SegmentMeta};
@@ -53,7 +53,8 @@ impl Core {
     /// Does one compaction, if one is due.
     pub(crate) fn compact_one(&self, caller: Caller) -> Result<Outcome> {
         let _alone = self.upkeep.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-        let moment = Moment { now_ns: now().as_nanos(), at: Instant::now(), eager: caller == Caller::Waiting };
+        let moment =
+            Moment { now_ns: self.clock.now().as_nanos(), at: Instant::now(), eager: caller == Caller::Waiting };
         let view = self.view.load();
         let mut next: Option<Instant> = None;
         for table in view.tables.values() {

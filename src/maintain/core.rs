@@ -13,7 +13,7 @@ use crossbeam::channel::Sender;
 
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
-use crate::ingest::clock::HybridClock;
+use crate::ingest::clock::Clock;
 use crate::ingest::pool::BlockPool;
 use crate::ingest::recover::poison;
 use crate::model::TableId;
@@ -44,7 +44,7 @@ pub(crate) struct Core {
     pub(crate) control: Control,
     pub(crate) view: ViewCell,
     pub(crate) gate: Gate,
-    pub(crate) clock: Arc<HybridClock>,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) cache: Arc<MetadataCache>,
     pub(crate) counters: Counters,
     /// Blocks that a thread is sealing.
@@ -54,7 +54,7 @@ pub(crate) struct Core {
     pub(crate) segment_ids: std::sync::atomic::AtomicU64,
     pub(crate) pins: Pins,
     pub(crate) work: Sender<Work>,
-    /// Tells who makes cuts that a writer was opened.
+    /// Tells who makes cuts that a block is being filled.
     pub(crate) opened: Sender<()>,
     /// Compaction and retention.
     pub(crate) upkeep: Upkeep,
@@ -74,7 +74,7 @@ impl Core {
     /// An error if a sync has failed.
     pub(crate) fn check_sound(&self) -> Result<()> {
         match self.gate.check() {
-            Err(error @ Error::Poisoned { .. }) => Err(error),
+            Err(error @ (Error::Poisoned { .. } | Error::Forked { .. })) => Err(error),
             _ => Ok(()),
         }
     }
@@ -143,6 +143,10 @@ impl Core {
             .collect();
         self.series_log.sync().map_err(|error| self.poison(error))?;
         for (block, rows, _) in blocks {
+            if block.schema.policies.keep_ingest_time {
+                // Durable with the rows, so that they keep it.
+                block.mark(self.clock.second());
+            }
             if block.commit(rows).map_err(|error| self.poison(error))? {
                 self.counters.block_syncs.add(1);
             }

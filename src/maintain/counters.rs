@@ -40,6 +40,8 @@ counters! {
     blocks_recycled,
     /// Appends that met the byte budget and its deadline.
     overloaded,
+    /// Rows that went to quarantine.
+    quarantined_rows,
     /// Syncs that had something to do, a block each.
     block_syncs,
     /// Seals that wrote segments.

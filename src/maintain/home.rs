@@ -25,7 +25,12 @@ impl Home for Core {
         if full.is_none()
             && let Some(block) = self.go_on_with_waiting(schema)?
         {
+            self.wake_keeper();
             return Ok(block);
+        }
+        if self.pool.is_short(wanted.file_bytes) {
+            // Blocks without a writer are not worth a wait.
+            self.end_waiting(|_| true)?;
         }
         let block = self.pool.take(schema, wanted).inspect_err(|error| {
             if matches!(error, Error::Overloaded { .. }) {
@@ -42,17 +47,23 @@ impl Home for Core {
             let (block, since) = (block.clone(), Instant::now());
             table.blocks.push(BlockView { block, sealed_rows: 0, stage: Stage::Filling, since });
         })?;
-        if let Some(full) = full {
-            self.have_sealed(full.id)?;
+        match full {
+            Some(full) => self.have_sealed(full.id)?,
+            None => self.wake_keeper(),
         }
         Ok(block)
     }
 
     fn resume(&self, block: &LiveBlock) -> Result<()> {
+        self.gate.origin.check()?;
         self.gate.hold().resume(block)
     }
 
     fn give_back(&self, block: &Arc<LiveBlock>) {
+        if !self.gate.origin.is_here() {
+            // A child has a copy of the writer; its parent's goes on.
+            return;
+        }
         // Refused when the store is closed or poisoned, and then nobody asks for the block again.
         let _ = self.show(|view| {
             let table = view.table_mut(block.schema.id);
@@ -68,7 +79,8 @@ impl Home for Core {
 }
 
 impl Core {
-    /// A block that another writer of the table left with room in it. One of an older schema is called full instead.
+    /// A block that another writer of the table left with room in it. One of an older schema, or one that was ended, is
+    /// called full instead.
     fn go_on_with_waiting(&self, schema: &Arc<TableSchema>) -> Result<Option<Arc<LiveBlock>>> {
         let view = self.view.load();
         let is_waiting = |view: &BlockView| view.stage == Stage::Waiting;
@@ -79,7 +91,7 @@ impl Core {
             let (mut found, mut old) = (None, Vec::new());
             let table = view.table_mut(schema.id);
             for view in table.into_iter().flat_map(|table| &mut table.blocks).filter(|view| is_waiting(view)) {
-                let fits = view.block.layout.fields.len() == schema.fields.len();
+                let fits = view.block.layout.fields.len() == schema.fields.len() && !view.block.is_retired();
                 if !fits {
                     view.stage = Stage::Full;
                     old.push(view.block.id);
@@ -92,6 +104,32 @@ impl Core {
         })?;
         old.into_iter().try_for_each(|id| self.have_sealed(id))?;
         Ok(found)
+    }
+
+    /// Tells the keeper, and who makes cuts, that a block is being filled, which the view shows by now.
+    fn wake_keeper(&self) {
+        // The keeper ends only at close.
+        let _ = self.work.send(Work::Filling);
+        // Full means that it was told already.
+        let _ = self.opened.try_send(());
+    }
+
+    /// Ends blocks that wait for a writer, those that `which` chooses: they are sealed for good, and their files free.
+    pub(crate) fn end_waiting(&self, which: impl Fn(&BlockView) -> bool) -> Result<()> {
+        let is_it = |view: &BlockView| view.stage == Stage::Waiting && which(view);
+        if !self.view.load().blocks().any(is_it) {
+            return Ok(());
+        }
+        let ended = self.show(|view| {
+            let tables = view.tables.values_mut().filter(|table| table.blocks.iter().any(is_it));
+            let blocks = tables.flat_map(|table| &mut Arc::make_mut(table).blocks).filter(|view| is_it(view));
+            let end = |view: &mut BlockView| {
+                view.stage = Stage::Full;
+                view.block.id
+            };
+            blocks.map(end).collect::<Vec<_>>()
+        })?;
+        ended.into_iter().try_for_each(|id| self.have_sealed(id))
     }
 
     /// Queues a full block for the sealers; without threads of its own the store seals and recycles right here.

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::model::TableId;
 use crate::model::time::nanos_of;
-use crate::model::{TableId, now};
 use crate::snapshot::{Segment, TableState};
 use crate::storage::edit::Edit;
 
@@ -18,7 +18,7 @@ use super::tiers::home;
 impl Core {
     /// Drops what no table keeps any more, if anything can be due. Gives the number of segments.
     pub(crate) fn retain(&self) -> Result<usize> {
-        let now_ns = now().as_nanos();
+        let now_ns = self.clock.now().as_nanos();
         let due = self.upkeep.retention_due();
         if now_ns < due {
             return Ok(0);

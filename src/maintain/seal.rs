@@ -28,14 +28,13 @@ use super::unnamed::Unnamed;
 const BATCH_ROWS: usize = 64 << 10;
 
 impl Core {
-    /// Seals what block `id` has now. Does nothing if the block is gone or another thread is at it. Returns the rows.
+    /// Seals what block `id` has now, after another thread that is at it: that one may have begun before the last row, or
+    /// before the block was called full, and nobody would ask again. Does nothing if the block is gone. Returns the rows.
     pub(crate) fn seal(&self, id: u64) -> Result<usize> {
         {
-            let mut sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-            if sealing.contains(&id) {
-                return Ok(0);
-            }
-            sealing.push(id);
+            let sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_at_it = |sealing: &mut Vec<u64>| sealing.contains(&id);
+            self.sealed.wait_while(sealing, is_at_it).unwrap_or_else(PoisonError::into_inner).push(id);
         }
         let result = self.seal_alone(id);
         self.sealing.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != id);
@@ -44,12 +43,6 @@ impl Core {
             self.counters.seal_failures.add(1);
         }
         result
-    }
-
-    /// Waits until no thread is sealing block `id`.
-    pub(crate) fn wait_sealed(&self, id: u64) {
-        let sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.sealed.wait_while(sealing, |sealing| sealing.contains(&id)));
     }
 
     fn seal_alone(&self, id: u64) -> Result<usize> {
@@ -153,7 +146,10 @@ impl Core {
             order = sort::last_writes(&sort::by_clock(order, &series, &times, &clocks), &series, &times);
             self.counters.overwritten_rows.add((series.len() - order.len()) as u64);
         }
-        let source = Source { columns: columns(block, schema, rows)?, series: &series, view: &view, schema };
+        // A row that has no mark yet gets its ingest time now, for good.
+        let unix_s = self.clock.second();
+        block.mark(unix_s);
+        let source = Source { columns: columns(block, schema, rows, unix_s)?, series: &series, view: &view, schema };
         let mut unnamed = Unnamed::new(self);
         for (partition, order) in partition::split(order, &times, width_ns, self.options.seal_partitions_max) {
             let content = Content { id: self.next_segment(), schema: schema.clone(), partition, tier: Tier::Sealed };
@@ -183,11 +179,15 @@ fn columns(
     block: &Arc<LiveBlock>,
     schema: &TableSchema,
     rows: std::ops::Range<usize>,
+    unix_s: u32,
 ) -> Result<Vec<Option<ArrayRef>>> {
     let mut columns: Vec<Option<ArrayRef>> = vec![Some(Arc::new(block.time_column(rows.clone())))];
     columns.extend(schema.tags.iter().map(|_| None));
     for (number, field_type) in schema.field_types().enumerate() {
         columns.push(Some(block.field(number, field_type, rows.clone())?));
+    }
+    if schema.policies.keep_ingest_time {
+        columns.push(Some(Arc::new(block.ingest_times(rows.clone(), unix_s))));
     }
     columns.extend(block.clocks(rows).map(|clocks| Some(Arc::new(UInt64Array::new(clocks, None)) as ArrayRef)));
     Ok(columns)

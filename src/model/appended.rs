@@ -2,18 +2,25 @@
 
 use crate::error::Error;
 
-/// What an append took: every row given is counted in exactly one of `accepted` and `rejected`. A single row that is not
-/// taken is an error instead, so only batches have rejected rows to look for.
+use super::quarantine::Reason;
+
+/// What became of the rows of an append: each is counted in exactly one of [`accepted`](Self::accepted),
+/// [`quarantined`](Self::quarantined) and [`rejected`](Self::rejected).
+///
+/// A single row that is rejected is an error instead, so only batches have rejected rows to look for. Quarantined rows are
+/// in the store, in the SQL table `system.quarantine` with the reason, and not in their table.
 #[derive(Debug, Default)]
 pub struct Appended {
     accepted: u64,
-    late: u64,
-    rejected: Option<Box<Rejected>>,
+    /// Of the rows that are not in their table, if there are any.
+    others: Option<Box<Others>>,
 }
 
 #[derive(Debug, Default)]
-struct Rejected {
-    rows: u64,
+struct Others {
+    late: u64,
+    far_future: u64,
+    rejected: u64,
     reasons: Vec<Rejection>,
 }
 
@@ -31,42 +38,54 @@ impl Appended {
     pub const REASONS_MAX: usize = 100;
 
     #[inline]
-    pub(crate) fn one(late: bool) -> Self {
-        Self { accepted: 1, late: u64::from(late), rejected: None }
+    pub(crate) fn one() -> Self {
+        Self { accepted: 1, others: None }
     }
 
-    pub(crate) fn accept(&mut self, rows: u64, late: u64) {
+    pub(crate) fn accept(&mut self, rows: u64) {
         self.accepted += rows;
-        self.late += late;
     }
 
-    pub(crate) fn reject(&mut self, row: usize, error: Error) {
-        let rejected = self.rejected.get_or_insert_default();
-        rejected.rows += 1;
-        if rejected.reasons.len() < Self::REASONS_MAX {
-            rejected.reasons.push(Rejection { row, error });
+    pub(crate) fn quarantine(&mut self, reason: Reason) {
+        let others = self.others.get_or_insert_default();
+        match reason {
+            Reason::Late => others.late += 1,
+            Reason::FarFuture => others.far_future += 1,
         }
     }
 
-    /// Rows that are in the store now.
+    pub(crate) fn reject(&mut self, row: usize, error: Error) {
+        let others = self.others.get_or_insert_default();
+        others.rejected += 1;
+        if others.reasons.len() < Self::REASONS_MAX {
+            others.reasons.push(Rejection { row, error });
+        }
+    }
+
+    /// Rows that are in their table now.
     #[inline]
     pub fn accepted(&self) -> u64 {
         self.accepted
     }
 
-    /// Of the accepted, those older than the writer's newest row by more than the table's lateness.
-    #[inline]
+    /// Rows that went to quarantine: late ones, and those in the far future.
+    pub fn quarantined(&self) -> u64 {
+        self.others.as_ref().map_or(0, |others| others.late + others.far_future)
+    }
+
+    /// Of the quarantined, those older than the writer's newest row by more than the table's `lateness`. The others are
+    /// in the far future. A row that is behind by less is accepted and not counted here.
     pub fn late(&self) -> u64 {
-        self.late
+        self.others.as_ref().map_or(0, |others| others.late)
     }
 
-    /// Rows that were not taken.
+    /// Rows that are nowhere: something is wrong with them beside their time.
     pub fn rejected(&self) -> u64 {
-        self.rejected.as_ref().map_or(0, |rejected| rejected.rows)
+        self.others.as_ref().map_or(0, |others| others.rejected)
     }
 
-    /// Why, for the first [`REASONS_MAX`](Self::REASONS_MAX) of them.
+    /// Why, for the first [`REASONS_MAX`](Self::REASONS_MAX) of the rejected.
     pub fn reasons(&self) -> &[Rejection] {
-        self.rejected.as_ref().map_or(&[], |rejected| &rejected.reasons)
+        self.others.as_ref().map_or(&[], |others| &others.reasons)
     }
 }

@@ -1,7 +1,9 @@
 //! What the store speaks of: names, types, schemas, values, rows and times. No disk, no threads.
 
 pub(crate) mod appended;
+pub(crate) mod json;
 pub(crate) mod names;
+pub(crate) mod quarantine;
 pub(crate) mod row;
 pub(crate) mod schema;
 pub(crate) mod table;

@@ -11,8 +11,16 @@ pub(crate) const NAME_BYTES_MAX: usize = 63;
 /// The column that every table has.
 pub(crate) const TIME: &str = "time";
 
-/// Prefix of columns that segments carry for the store itself.
+/// The column of tables that keep when each row arrived.
+pub(crate) const INGEST_TIME: &str = "ingest_time";
+
+/// Prefix of what the store has for itself: columns of segments, and a table.
 pub(crate) const HIDDEN_PREFIX: &str = "__";
+
+/// Whether a name is the store's own. [`check`] lets no user give one.
+pub(crate) fn is_hidden(name: &str) -> bool {
+    name.starts_with(HIDDEN_PREFIX)
+}
 
 /// Checks the name of a `what`.
 pub(crate) fn check(what: &'static str, name: &str) -> Result<()> {
@@ -42,7 +50,22 @@ mod tests {
 
     #[test]
     fn names_that_could_be_paths_or_statements_are_refused() {
-        for bad in ["", "../x", "\"; drop", "a/b", "a b", "A", "1a", "_a", "a\0", "é", &"a".repeat(64), ".", "a.b"] {
+        for bad in [
+            "",
+            "../x",
+            "\"; drop",
+            "a/b",
+            "__quarantine",
+            "a b",
+            "A",
+            "1a",
+            "_a",
+            "a\0",
+            "é",
+            &"a".repeat(64),
+            ".",
+            "a.b",
+        ] {
             assert!(matches!(check("table", bad), Err(Error::InvalidName { .. })), "{bad:?}");
         }
         for good in ["a", "water", "level_cm", "pm25", &"a".repeat(63)] {

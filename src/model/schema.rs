@@ -37,16 +37,18 @@ pub struct Field {
 pub struct Policies {
     /// What happens to rows of equal series and time.
     pub dedup: Dedup,
-    /// How far behind the newest row a row may be before it counts as late.
+    /// How far behind its writer's newest row a row may be; rows further behind go to quarantine.
     pub lateness: Option<Duration>,
     /// How long rows are kept.
     pub retention: Option<Duration>,
     /// How often each series is expected to send.
     pub cadence: Option<Duration>,
-    /// How far ahead of now a row may be; else [`Options::future_max`].
+    /// How far ahead of now a row may be, else [`Options::future_max`]; rows beyond go to quarantine.
     pub future_max: Option<Duration>,
     /// Width of a partition; else chosen from the table's rate at its first seal.
     pub partition: Option<Duration>,
+    /// Whether it is kept for good when each row arrived, in the column `ingest_time`.
+    pub keep_ingest_time: bool,
 }
 
 /// A table as declared: [`Store::table`](crate::Store::table) makes it if it is absent and checks it if it is present.
@@ -154,14 +156,42 @@ impl Schema {
         self
     }
 
+    /// Keeps for good when each row arrived, for answers as of a moment. The table then has the column `ingest_time` beside
+    /// `time` (a timestamp, UTC, never null), after the fields; no tag or field may have that name.
+    ///
+    /// It is a whole second at whose end the row was there for certain, at most two seconds after it came. So
+    /// `WHERE ingest_time <= TIMESTAMP '..'` gives rows that were there at that moment and no others, and gives the same
+    /// rows for ever. A row that came a moment ago has the next full second after the query's begin, until the store has
+    /// noted its arrival. Rows that were synced keep their second also through a power loss. It follows the wall clock:
+    /// while that is set back, rows get seconds again that were there before.
+    ///
+    /// ```
+    /// # use denyut::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let city = Store::open(dir.path().join("kota"))?;
+    /// let air = city.table(Schema::new("air").tag("station").f64("pm25", "ug/m3").keep_ingest_time())?;
+    /// air.writer()?.append(row! { station: "Parit", pm25: 31.5 })?;
+    /// # #[cfg(feature = "sql")] {
+    /// let rows = city.query("SELECT * FROM air WHERE ingest_time <= TIMESTAMP '2026-01-01'")?;
+    /// assert_eq!(rows.num_rows(), 0);
+    /// # }
+    /// # Ok::<(), denyut::Error>(())
+    /// ```
+    pub fn keep_ingest_time(mut self) -> Self {
+        self.policies.keep_ingest_time = true;
+        self
+    }
+
     policy_setters! {
-        /// How far behind the newest row a row may be before it counts as late.
+        /// How far behind its writer's newest row a row may be; rows further behind go to quarantine. Each writer looks at
+        /// its own rows, so a new writer's first row is never late. A row ahead of its time makes those after it late, so
+        /// give such a table a [`future_max`](Self::future_max) too.
         lateness,
         /// How long rows are kept.
         retention,
         /// How often each series is expected to send.
         cadence,
-        /// How far ahead of now a row may be.
+        /// How far ahead of now a row may be; rows beyond go to quarantine.
         future_max,
         /// Width of a partition, at least a minute.
         partition,
@@ -184,6 +214,10 @@ impl Schema {
             self.tags.iter().map(|tag| ("tag", tag)).chain(self.fields.iter().map(|field| ("field", &field.name)))
         {
             names::check(what, name)?;
+            if self.policies.keep_ingest_time && name == names::INGEST_TIME {
+                let reason = "a table that keeps ingest times has that column already";
+                return Err(Error::InvalidName { what, name: name.clone(), reason });
+            }
             if !seen.insert(name) {
                 return Err(Error::Duplicate { table: self.name.clone(), name: name.clone() });
             }

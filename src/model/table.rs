@@ -36,6 +36,9 @@ impl TableSchema {
                 column.with_metadata([("unit".to_string(), field.unit.clone())].into())
             }
         }));
+        if policies.keep_ingest_time {
+            columns.push(ArrowField::new(names::INGEST_TIME, time_type(), false));
+        }
         Self { id, name, tags, fields, policies, arrow: Arc::new(ArrowSchema::new(columns)) }
     }
 
@@ -63,7 +66,7 @@ impl TableSchema {
         &self.policies
     }
 
-    /// The columns as SQL sees them: `time`, tags, fields. Units are in the fields' metadata under `unit`.
+    /// The columns as SQL sees them: `time`, tags, fields, and `ingest_time` where the table keeps it. Units are in the fields' metadata under `unit`.
     pub fn arrow(&self) -> &SchemaRef {
         &self.arrow
     }

@@ -68,6 +68,30 @@ pub(crate) fn nanos_of(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
+/// A wall clock, which may jump and go back.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Wall {
+    /// The system's.
+    #[default]
+    System,
+    /// One that a test sets, in Unix nanoseconds.
+    #[cfg(any(test, fuzzing))]
+    #[cfg_attr(not(test), allow(dead_code, reason = "fuzz targets let time pass by itself"))]
+    Set(std::sync::Arc<std::sync::atomic::AtomicI64>),
+}
+
+impl Wall {
+    /// What it shows.
+    #[inline]
+    pub(crate) fn now(&self) -> Time {
+        match self {
+            Self::System => now(),
+            #[cfg(any(test, fuzzing))]
+            Self::Set(time) => Time(time.load(std::sync::atomic::Ordering::Relaxed)),
+        }
+    }
+}
+
 /// The wall clock's time.
 ///
 /// ```

@@ -15,6 +15,7 @@ use super::provider::StoreTable;
 use super::session::{CATALOG, SCHEMA, SYSTEM};
 use super::system;
 use crate::error::Result as StoreResult;
+use crate::model::names;
 use crate::snapshot::Snapshot;
 
 /// The moment that names resolve to.
@@ -82,7 +83,7 @@ struct StoreSchema(Moment);
 impl SchemaProvider for StoreSchema {
     fn table_names(&self) -> Vec<String> {
         match self.0.snapshot() {
-            Ok(snapshot) => snapshot.tables().iter().map(|table| table.schema.name().to_string()).collect(),
+            Ok(snapshot) => snapshot.tables().map(|table| table.schema.name().to_string()).collect(),
             Err(error) => {
                 // The trait has no way to fail here; the lookup of any table says the same as an error.
                 tracing::warn!(%error, "no snapshot to list tables of");
@@ -97,14 +98,14 @@ impl SchemaProvider for StoreSchema {
         'b: 'f,
     {
         let lookup = self.0.snapshot().map_err(external).map(|snapshot| {
-            let view = snapshot.table(name).cloned();
+            let view = snapshot.table(name).filter(|_| !names::is_hidden(name)).cloned();
             view.map(|view| Arc::new(StoreTable::new(view, snapshot)) as Arc<dyn TableProvider>)
         });
         Box::pin(std::future::ready(lookup))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.0.snapshot().is_ok_and(|snapshot| snapshot.table(name).is_some())
+        self.0.snapshot().is_ok_and(|snapshot| snapshot.table(name).is_some()) && !names::is_hidden(name)
     }
 }
 

@@ -21,6 +21,7 @@ mod overlapping;
 mod planning;
 mod provider;
 mod prune;
+mod quarantine;
 mod rows;
 mod scan;
 mod session;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -21,20 +20,32 @@ use datafusion::physical_plan::streaming::PartitionStream;
 
 use super::engine::Source;
 use super::failure::external;
+use super::quarantine;
 use super::session::BATCH_ROWS;
 use super::statistics::time_bounds;
 use crate::error::Result as StoreResult;
 use crate::maintain::pins::PinView;
 use crate::maintain::running::Progress;
-use crate::model::names::TIME;
+use crate::model::json;
+use crate::model::names::{INGEST_TIME, TIME};
 use crate::model::table::time_type;
 use crate::model::time::nanos_of;
 use crate::snapshot::{LiveRange, Snapshot, TableView};
 use crate::storage::edit::SegmentMeta;
 
 /// The tables there are.
-pub(super) const NAMES: [&str; 9] =
-    ["background", "counters", "fields", "live_blocks", "partitions", "pins", "segments", "series", "tables"];
+pub(super) const NAMES: [&str; 10] = [
+    "background",
+    "counters",
+    "fields",
+    "live_blocks",
+    "partitions",
+    "pins",
+    "quarantine",
+    "segments",
+    "series",
+    "tables",
+];
 
 /// A column under construction, in rows.
 enum Column {
@@ -92,6 +103,7 @@ fn tables(rows: &[Arc<TableView>]) -> Columns {
         "lateness_ns": Nanoseconds = |table| table.schema.policies().lateness.map(nanos_of),
         "retention_ns": Nanoseconds = |table| table.schema.policies().retention.map(nanos_of),
         "cadence_ns": Nanoseconds = |table| table.schema.policies().cadence.map(nanos_of),
+        "keep_ingest_time": Flag = |table| table.schema.policies().keep_ingest_time,
     }
 }
 
@@ -135,6 +147,9 @@ fn field_rows(tables: &[Arc<TableView>]) -> Vec<FieldRow<'_>> {
             unit: &field.unit,
             required: field.required,
         }));
+        if schema.policies().keep_ingest_time {
+            rows.push(plain(INGEST_TIME, "ingest_time", "time"));
+        }
     }
     rows
 }
@@ -272,30 +287,10 @@ fn series_rows(table: &TableView, ids: &[u32]) -> StoreResult<Vec<SeriesRow>> {
     let values: Vec<StringViewArray> =
         (0..names.len()).map(|tag| table.series.tag_column(tag, ids)).collect::<StoreResult<_>>()?;
     let row = |(index, id): (usize, &u32)| {
-        let pairs =
-            names.iter().zip(&values).map(|(name, values)| format!("{}:{}", json(name), json(values.value(index))));
-        let tags = format!("{{{}}}", pairs.collect::<Vec<_>>().join(","));
-        (table.schema.name().to_string(), *id, tags)
+        let tags: Vec<&str> = values.iter().map(|values| values.value(index)).collect();
+        (table.schema.name().to_string(), *id, json::row(&table.schema, &tags, &[]))
     };
     Ok(ids.iter().enumerate().map(row).collect())
-}
-
-/// A string of JSON (RFC 8259, section 7).
-fn json(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => quoted.extend(['\\', letter]),
-            control if control < ' ' => {
-                // Writing to a string does not fail.
-                let _ = write!(quoted, "\\u{:04x}", u32::from(control));
-            }
-            other => quoted.push(other),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 fn segments_of(tables: &[Arc<TableView>]) -> impl Iterator<Item = (&TableView, &SegmentMeta)> {
@@ -318,6 +313,7 @@ pub(super) fn table(
 ) -> Result<Option<Arc<dyn TableProvider>>> {
     let Some(name) = NAMES.iter().copied().find(|known| *known == name) else { return Ok(None) };
     let columns = match name {
+        "quarantine" => return quarantine::table(snapshot).map(Some),
         "tables" => tables(&[]),
         "fields" => fields(&[]),
         "series" => series(&[]),
@@ -336,10 +332,12 @@ pub(super) fn table(
 
 impl Listing {
     fn rows(&self) -> Columns {
-        let all = self.snapshot.tables();
+        // Lists of files have the store's own table too: its bytes are bytes.
+        let all = self.snapshot.all_tables();
+        let declared: Vec<Arc<TableView>> = self.snapshot.tables().cloned().collect();
         match self.name {
-            "tables" => tables(all),
-            "fields" => fields(&field_rows(all)),
+            "tables" => tables(&declared),
+            "fields" => fields(&field_rows(&declared)),
             "live_blocks" => {
                 let blocks = all.iter().flat_map(|table| table.live.iter().map(|range| (&**table, range)));
                 live_blocks(&blocks.collect::<Vec<_>>())
@@ -355,7 +353,7 @@ impl Listing {
     /// A batch of series at a time: there may be millions.
     fn series(&self) -> impl Iterator<Item = Result<RecordBatch>> + Send + 'static {
         let schema = self.schema.clone();
-        self.snapshot.tables().to_vec().into_iter().flat_map(move |table| {
+        self.snapshot.tables().cloned().collect::<Vec<_>>().into_iter().flat_map(move |table| {
             let count = u32::try_from(table.series.len()).unwrap_or(u32::MAX);
             let schema = schema.clone();
             (0..count).step_by(BATCH_ROWS).map(move |start| {

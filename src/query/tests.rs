@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod hostile;
+mod ingest_time;
 mod last_write;
 mod limits;
 mod pruning;
+mod quarantine;
 mod reading;
 
 use std::sync::Arc;

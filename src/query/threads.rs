@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::error::{Error, Result};
+use crate::fs::fork::Origin;
 
 /// Of a worker. Planning recurses, a few kilobytes for each operator of a chain, and not all of that is protected; pages
 /// that are not touched cost nothing.
@@ -24,6 +25,8 @@ const STACK_BYTES: usize = 32 << 20;
 
 pub(super) struct Threads {
     count: usize,
+    /// A child that was forked has none of these threads, and would wait for them for ever.
+    origin: Origin,
     started: OnceLock<std::result::Result<Started, String>>,
 }
 
@@ -34,10 +37,11 @@ struct Started {
 
 impl Threads {
     pub(super) fn new(count: usize) -> Self {
-        Self { count: count.max(1), started: OnceLock::new() }
+        Self { count: count.max(1), origin: Origin::default(), started: OnceLock::new() }
     }
 
     fn started(&self) -> Result<&Started> {
+        self.origin.check()?;
         let start = || {
             let workers = Builder::new_multi_thread()
                 .worker_threads(self.count)

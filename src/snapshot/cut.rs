@@ -16,6 +16,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::fs::fork::Origin;
 use crate::ingest::live_block::LiveBlock;
 use crate::sync::barrier_on_all_threads;
 
@@ -24,6 +25,8 @@ use super::view::{View, ViewCell};
 /// Where writers that are called aside learn why.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
+    /// The process whose writers these are. In a child that was forked from it nobody may wait for the lock.
+    pub(crate) origin: Origin,
     state: Mutex<State>,
 }
 
@@ -59,6 +62,7 @@ impl Gate {
 
     /// An error if appends may not go on.
     pub(crate) fn check(&self) -> Result<()> {
+        self.origin.check()?;
         self.hold().check()
     }
 }

@@ -27,6 +27,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
+use crate::fs::fork::{Origin, Words};
 use crate::options::Options;
 use crate::storage::control::Control;
 use crate::storage::metadata_cache::MetadataCache;
@@ -50,6 +51,7 @@ struct Place {
     path: PathBuf,
     control: Arc<Control>,
     cache: Arc<MetadataCache>,
+    limits: Arc<Words>,
 }
 
 /// A store that another process writes, or may write later.
@@ -57,6 +59,7 @@ struct Place {
 pub(crate) struct Follower {
     place: Place,
     snapshot_timeout: Duration,
+    pub(crate) origin: Origin,
     following: Mutex<Following>,
     idle: Idle,
     snapshots: AtomicU64,
@@ -87,13 +90,14 @@ impl Follower {
         control: Control,
     ) -> (Arc<Self>, Receiver<()>) {
         let cache = Arc::new(MetadataCache::new(options.metadata_cache_bytes_max));
-        let place = Place { fs, path: path.into(), control: Arc::new(control), cache };
+        let place = Place { fs, path: path.into(), control: Arc::new(control), cache, limits: Arc::default() };
         let (wake, woken) = bounded(1);
         let idle = Idle { last: Mutex::new(Instant::now()), awake: AtomicBool::new(false), wake };
         let following = Mutex::new(Following::default());
         let follower = Self {
             place,
             snapshot_timeout: options.snapshot_timeout,
+            origin: Origin::default(),
             following,
             idle,
             snapshots: AtomicU64::new(0),
@@ -108,6 +112,7 @@ impl Follower {
 
     /// This moment of the whole store.
     pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        self.origin.check()?;
         let began = Instant::now();
         let cuts_before = self.place.control.cuts_begun();
         self.idle.used();

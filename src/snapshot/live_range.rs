@@ -9,8 +9,9 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::buffer::ScalarBuffer;
 
 use crate::error::{Error, Result};
+use crate::ingest::clock::second_of;
 use crate::ingest::live_block::LiveBlock;
-use crate::model::TableSchema;
+use crate::model::{TableSchema, now};
 
 use super::{BlockView, SeriesView};
 
@@ -20,11 +21,13 @@ pub(crate) struct LiveRange {
     block: Arc<LiveBlock>,
     from: usize,
     to: usize,
+    /// The second of the snapshot, by whose end its rows were there.
+    unix_s: u32,
 }
 
 impl LiveRange {
     pub(crate) fn new(view: &BlockView, rows: usize) -> Self {
-        Self { block: view.block.clone(), from: view.sealed_rows.min(rows), to: rows }
+        Self { block: view.block.clone(), from: view.sealed_rows.min(rows), to: rows, unix_s: second_of(now()) }
     }
 
     /// Rows in it.
@@ -72,6 +75,9 @@ impl LiveRange {
             let tags = schema.tags.len();
             match *index {
                 0 => Ok(Arc::new(self.block.time_column(within.clone()))),
+                last if last == tags + schema.fields.len() + 1 && schema.policies.keep_ingest_time => {
+                    Ok(Arc::new(self.block.ingest_times(within.clone(), self.unix_s)))
+                }
                 tag if tag <= tags => Ok(Arc::new(series.tag_column(tag - 1, &ids)?)),
                 field => {
                     let number = field - 1 - tags;

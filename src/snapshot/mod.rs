@@ -26,7 +26,7 @@ pub(crate) mod view;
 
 use std::sync::Arc;
 
-use crate::model::TableSchema;
+use crate::model::{TableSchema, names};
 use crate::storage::pin::HeldPin;
 pub(crate) use crate::storage::segment::Segment;
 pub(crate) use crate::storage::series_view::SeriesView;
@@ -49,6 +49,13 @@ pub(crate) struct TableView {
     pub(crate) live: Vec<LiveRange>,
     pub(crate) segments: Arc<Vec<Arc<Segment>>>,
     pub(crate) partition_ns: Option<i64>,
+}
+
+impl TableView {
+    /// A table without rows.
+    pub(crate) fn empty(schema: Arc<TableSchema>) -> Self {
+        Self { schema, series: SeriesView::default(), live: Vec::new(), segments: Arc::default(), partition_ns: None }
+    }
 }
 
 impl Snapshot {
@@ -77,8 +84,13 @@ impl Snapshot {
         Arc::new(Self { tables, _pin: pin })
     }
 
-    /// The tables, by name.
-    pub(crate) fn tables(&self) -> &[Arc<TableView>] {
+    /// The tables that users declared, by name.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<TableView>> {
+        self.tables.iter().filter(|table| !names::is_hidden(&table.schema.name))
+    }
+
+    /// All tables, also the store's own.
+    pub(crate) fn all_tables(&self) -> &[Arc<TableView>] {
         &self.tables
     }
 

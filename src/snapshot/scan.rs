@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::error::{Error, Result};
+use crate::fs::fork::Origin;
 use crate::storage::segment::Batches;
 
 use super::inputs::Merging;
@@ -29,6 +30,7 @@ pub struct Scan {
     groups: Option<std::vec::IntoIter<Vec<Place>>>,
     batches: Option<Batches>,
     _snapshot: Option<Arc<Snapshot>>,
+    origin: Origin,
 }
 
 /// A place of rows.
@@ -39,10 +41,10 @@ enum Place {
 }
 
 impl Scan {
-    pub(crate) fn new(table: Arc<TableView>) -> Self {
+    pub(crate) fn new(table: Arc<TableView>, origin: Origin) -> Self {
         let projection = (0..table.schema.arrow().fields().len()).collect();
         let groups = table.schema.has_clock().then(|| places(&table).into_iter());
-        Self { table, projection, live: 0, live_row: 0, segment: 0, groups, batches: None, _snapshot: None }
+        Self { table, projection, live: 0, live_row: 0, segment: 0, groups, batches: None, _snapshot: None, origin }
     }
 
     /// Keeps the snapshot, and so the files of its moment.
@@ -51,7 +53,7 @@ impl Scan {
         self
     }
 
-    /// The columns: `time`, tags, fields.
+    /// The columns: `time`, tags, fields, and `ingest_time` where the table keeps it.
     pub fn schema(&self) -> &SchemaRef {
         self.table.schema.arrow()
     }
@@ -130,6 +132,9 @@ impl Iterator for Scan {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Err(forked) = self.origin.check() {
+            return Some(Err(forked));
+        }
         if self.groups.is_some() {
             return self.next_of_groups();
         }

@@ -210,6 +210,7 @@ fn encode_policies(policies: &Policies, out: &mut Encoder) {
     durations.iter().for_each(|duration| {
         out.optional(duration.map(nanos_of));
     });
+    out.u8(u8::from(policies.keep_ingest_time));
 }
 
 fn decode_policies(from: &mut Decoder<'_>) -> Option<Policies> {
@@ -226,5 +227,6 @@ fn decode_policies(from: &mut Decoder<'_>) -> Option<Policies> {
         cadence: duration()?,
         future_max: duration()?,
         partition: duration()?,
+        keep_ingest_time: from.u8()? != 0,
     })
 }

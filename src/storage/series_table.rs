@@ -128,6 +128,12 @@ impl SeriesTable {
         Ok(inner.push(&self.hasher, hash, values))
     }
 
+    /// The tag values of series `id`, in the order of tags; `None` for one that is not there.
+    pub(crate) fn tags_of(&self, id: u32) -> Option<Vec<String>> {
+        let inner = self.read();
+        (0..inner.tail.len()).map(|tag| inner.value(tag, id).map(str::to_string)).collect()
+    }
+
     /// Takes a record of the log. Records come in the log's order, so ids are dense; `None` if this one is not.
     pub(crate) fn replay(&self, record: &mut Record<'_>) -> Option<()> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -166,7 +172,8 @@ impl SeriesTable {
     }
 }
 
-fn check(schema: &TableSchema, options: &Options, values: &[&str]) -> Result<()> {
+/// The error for tag values that no series can have.
+pub(crate) fn check(schema: &TableSchema, options: &Options, values: &[&str]) -> Result<()> {
     if values.len() != schema.tags.len() {
         let (expected, found) = (schema.tags.len(), values.len());
         return Err(Error::WrongArity { table: schema.name.clone(), what: "tags", expected, found });

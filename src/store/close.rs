@@ -12,6 +12,7 @@ impl Inner {
     /// Stops appends, then the threads, then syncs what there is.
     pub(super) fn close(&self) -> Result<()> {
         let core = &self.core;
+        core.gate.origin.check()?;
         let first = {
             let view = core.view.load();
             let mut gate = core.gate.hold();
@@ -59,7 +60,7 @@ impl Core {
     /// An error once the store is closed. A poisoned store still reads.
     pub(super) fn check_open(&self) -> Result<()> {
         match self.gate.check() {
-            Err(Error::Closed) => Err(Error::Closed),
+            Err(error @ (Error::Closed | Error::Forked { .. })) => Err(error),
             _ => Ok(()),
         }
     }
@@ -67,6 +68,9 @@ impl Core {
     /// Counters, with what the pool knows.
     pub(super) fn count(&self) -> Vec<(&'static str, u64)> {
         let mut list = self.counters.list();
+        if !self.gate.origin.is_here() {
+            return list;
+        }
         let (bytes, free) = self.pool.bytes();
         let segments = self.manifest.lock().unwrap_or_else(PoisonError::into_inner).catalog().segments.len();
         let pinned = self.pins.bytes();

@@ -2,7 +2,9 @@
 
 mod close;
 mod create;
+mod handle;
 mod open;
+mod quarantine;
 mod reader;
 mod recovery;
 #[cfg(feature = "sql")]
@@ -21,9 +23,10 @@ use crate::error::{Error, Result};
 use crate::fs::File;
 use crate::maintain::background::Background;
 use crate::maintain::core::Core;
-use crate::model::{Schema, TableSchema};
+use crate::model::{Schema, TableSchema, names};
 use crate::options::Options;
 
+use handle::Handle;
 pub use reader::Reader;
 pub use recovery::Recovery;
 pub use table::Table;
@@ -34,6 +37,11 @@ pub use writer::Writer;
 ///
 /// Cheap to clone; all clones, and the tables and writers made from them, are the same open store, which closes when the
 /// last of them is dropped. One process writes at a time. `Send` and `Sync`.
+///
+/// A child process that is forked after the store was opened cannot use it: every call there is
+/// [`Forked`](Error::Forked) and touches nothing of the parent's, also a drop. The child may open stores of its own. Until
+/// it exits, executes another program or drops a handle of the store, it keeps others from opening the store after its
+/// parent.
 ///
 /// ```
 /// use denyut::prelude::*;
@@ -48,7 +56,7 @@ pub use writer::Writer;
 /// ```
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    inner: Handle,
 }
 
 /// What all handles share.
@@ -56,6 +64,7 @@ pub(crate) struct Inner {
     pub(crate) core: Arc<Core>,
     background: Background,
     recovery: Recovery,
+    quarantine: quarantine::Quarantine,
     /// Held for as long as the store is open: until it is closed, or else until the last handle is dropped.
     lock: Mutex<Option<Arc<dyn File>>>,
     #[cfg(feature = "sql")]
@@ -121,17 +130,20 @@ impl Store {
     /// The table of that name.
     ///
     /// # Errors
-    /// [`UnknownTable`](Error::UnknownTable).
+    /// [`UnknownTable`](Error::UnknownTable), [`Forked`](Error::Forked).
     pub fn existing(&self, name: &str) -> Result<Table> {
+        self.inner.core.gate.origin.check()?;
         let view = self.inner.core.view.load();
-        let table = view.table(name).ok_or_else(|| Error::UnknownTable { table: name.chars().take(80).collect() })?;
-        Ok(Table::new(self.inner.clone(), table))
+        let table = view.table(name).filter(|_| !names::is_hidden(name));
+        let unknown = || Error::UnknownTable { table: name.chars().take(80).collect() };
+        Ok(Table::new(self.inner.clone(), table.ok_or_else(unknown)?))
     }
 
     /// All tables, by name.
     pub fn tables(&self) -> Vec<Arc<TableSchema>> {
         let view = self.inner.core.view.load();
-        let mut schemas: Vec<_> = view.tables.values().map(|table| table.schema.clone()).collect();
+        let schemas = view.tables.values().map(|table| &table.schema).filter(|schema| !names::is_hidden(&schema.name));
+        let mut schemas: Vec<_> = schemas.cloned().collect();
         schemas.sort_by(|a, b| a.name().cmp(b.name()));
         schemas
     }
@@ -160,10 +172,7 @@ impl Store {
         let before = core.counters.sealed_rows.get();
         let blocks: Vec<u64> = core.view.load().blocks().map(|view| view.block.id).collect();
         for id in blocks {
-            // A sealer that is at it may have begun before the last append, so it is waited for and done again.
-            core.wait_sealed(id);
             core.seal(id)?;
-            core.wait_sealed(id);
         }
         Ok(core.counters.sealed_rows.get() - before)
     }

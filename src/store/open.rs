@@ -10,7 +10,8 @@ use crossbeam::channel::{Receiver, bounded, unbounded};
 
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
-use crate::ingest::clock::HybridClock;
+use crate::fs::fork::Words;
+use crate::ingest::clock::Clock;
 use crate::ingest::live_block::Released;
 use crate::ingest::pool::BlockPool;
 use crate::ingest::recover::{Found, Known, Recovered, recover};
@@ -19,14 +20,14 @@ use crate::maintain::core::Core;
 use crate::maintain::counters::Counters;
 use crate::maintain::pins::Pins;
 use crate::maintain::upkeep::Upkeep;
-use crate::model::{Schema, TableId, TableSchema};
+use crate::model::{Schema, TableId, TableSchema, names, quarantine};
 use crate::options::Options;
 use crate::snapshot::cut::Gate;
 use crate::snapshot::view::Stage;
 use crate::snapshot::{BlockView, TableState, View, ViewCell};
 use crate::storage::control::{Control, Ends};
 use crate::storage::edit::Edit;
-use crate::storage::manifest::{Catalog, Manifest};
+use crate::storage::manifest::{Catalog, Manifest, TableEntry};
 use crate::storage::metadata_cache::MetadataCache;
 use crate::storage::places::{CONTROL_FILE, POISON_FILE, SERIES_FILE, SPILL_DIR, live_dir, segments_dir};
 use crate::storage::segment::Segment;
@@ -35,6 +36,8 @@ use crate::storage::series_log::{Record, SeriesLog};
 use crate::storage::series_table::SeriesTable;
 
 use super::create;
+use super::handle::Handle;
+use super::quarantine::Quarantine;
 use super::{Inner, Recovery, Store};
 
 impl Store {
@@ -58,7 +61,7 @@ impl Store {
                 Control::open(&*fs, &control_path)?.ok_or_else(gone)?
             }
         };
-        let mut opening = Opening { fs, path, options, recovery: Recovery::default() };
+        let mut opening = Opening { fs, path, options, recovery: Recovery::default(), limits: Arc::default() };
         let (core, work, opened) = opening.core(control, ends)?;
         let core = Arc::new(core);
         // Readers in other processes see what was found from here on, and believe it.
@@ -75,10 +78,11 @@ impl Store {
         };
         let recovery = opening.recovery;
         Ok(Self {
-            inner: Arc::new(Inner {
+            inner: Handle::new(Inner {
                 core,
                 background,
                 recovery,
+                quarantine: Quarantine::default(),
                 lock: Mutex::new(Some(lock)),
                 #[cfg(feature = "sql")]
                 engine,
@@ -140,7 +144,10 @@ pub(super) fn declare(core: &Core, schema: &Schema) -> Result<()> {
             })
         }
         None => {
-            limit("tables_max", core.options.tables_max, view.tables.len() + 1)?;
+            if !names::is_hidden(schema.name()) {
+                let tables = view.tables.values().filter(|table| !names::is_hidden(&table.schema.name));
+                limit("tables_max", core.options.tables_max, tables.count() + 1)?;
+            }
             let id: TableId = view.tables.keys().last().map_or(0, |last| last + 1);
             let made = TableSchema::declared(id, schema);
             let state =
@@ -163,6 +170,7 @@ struct Opening {
     path: std::path::PathBuf,
     options: Options,
     recovery: Recovery,
+    limits: Arc<Words>,
 }
 
 impl Opening {
@@ -191,6 +199,7 @@ impl Opening {
             self.options.clone(),
             marks.next_block,
             marks.generation.max(catalog.last_generation),
+            self.limits.clone(),
         );
         self.recovery = Recovery {
             segments: catalog.segments.len(),
@@ -222,7 +231,7 @@ impl Opening {
             control,
             view: ViewCell::new(view),
             gate: Gate::default(),
-            clock: Arc::new(HybridClock::after(clock)),
+            clock: Arc::new(Clock::after(clock, self.options.wall.clone())),
             cache,
             counters: Counters::default(),
             sealing: Mutex::default(),
@@ -241,9 +250,18 @@ impl Opening {
         Ok(entries.ok_or_else(missing)?.into_iter().filter(|entry| entry.is_file).map(|entry| entry.name).collect())
     }
 
+    /// A table's schema as of this open: how long the quarantine keeps rows is an option.
+    fn schema(&self, stored: &Arc<TableSchema>) -> Arc<TableSchema> {
+        if stored.name != quarantine::TABLE {
+            return stored.clone();
+        }
+        let mut schema = (**stored).clone();
+        schema.policies.retention = Some(self.options.quarantine_retention);
+        Arc::new(schema)
+    }
+
     fn tables(&self, catalog: &Catalog, cache: &Arc<MetadataCache>) -> Result<BTreeMap<TableId, TableState>> {
-        let state =
-            |entry: &crate::storage::manifest::TableEntry| table_state(entry.schema.clone(), entry.partition_ns);
+        let state = |entry: &TableEntry| table_state(self.schema(&entry.schema), entry.partition_ns);
         let mut tables: BTreeMap<_, _> = catalog.tables.iter().map(|(id, entry)| (*id, state(entry))).collect();
         let dir = segments_dir(&self.path);
         for meta in catalog.segments.values() {
@@ -315,7 +333,7 @@ impl Opening {
             _ => (0, false),
         };
         let table = |id: TableId| tables.get(&id).map(|table| table.schema.clone());
-        let known = Known { boot_id: self.fs.boot_id(), sealed: &sealed, table: &table };
+        let known = Known { boot_id: self.fs.boot_id(), sealed: &sealed, table: &table, limits: &self.limits };
         let (mut blocks, mut nothing, mut marks) = (Vec::new(), Vec::new(), Marks::default());
         let mut names = self.names(&dir)?;
         names.sort_unstable();

@@ -92,7 +92,7 @@ impl Reader {
     /// # Errors
     /// As [`scan`](Self::scan).
     pub fn tables(&self) -> Result<Vec<Arc<TableSchema>>> {
-        Ok(self.inner.follower.snapshot()?.tables().iter().map(|table| table.schema.clone()).collect())
+        Ok(self.inner.follower.snapshot()?.tables().map(|table| table.schema.clone()).collect())
     }
 
     /// All rows of a table at this moment, batch by batch, without SQL.
@@ -104,7 +104,7 @@ impl Reader {
         let unknown = || Error::UnknownTable { table: table.chars().take(80).collect() };
         let snapshot = self.inner.follower.snapshot()?;
         let view = snapshot.table(table).cloned().ok_or_else(unknown)?;
-        Ok(Scan::new(view).keeping(snapshot))
+        Ok(Scan::new(view, self.inner.follower.origin.clone()).keeping(snapshot))
     }
 
     /// Reads with SQL, as [`Store::sql`].
@@ -147,6 +147,15 @@ impl Reader {
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reader").field("path", &self.inner.path).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if !self.inner.follower.origin.is_here() {
+            // A forked child: what is there is its parent's, and goes with the process.
+            std::mem::forget(self.inner.clone());
+        }
     }
 }
 

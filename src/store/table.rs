@@ -4,25 +4,25 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::ingest::writer::BlockWriter;
-use crate::maintain::background::Work;
 use crate::model::{SeriesId, TableId, TableSchema};
 use crate::snapshot::TableState;
 use crate::snapshot::scan::Scan;
 use crate::storage::series_table::SeriesTable;
 
-use super::{Inner, Writer};
+use super::Writer;
+use super::handle::Handle;
 
 /// A table of a store. Cheap to clone; `Send` and `Sync`.
 #[derive(Clone)]
 pub struct Table {
-    inner: Arc<Inner>,
+    inner: Handle,
     id: TableId,
     schema: Arc<TableSchema>,
     series: Arc<SeriesTable>,
 }
 
 impl Table {
-    pub(super) fn new(inner: Arc<Inner>, table: &TableState) -> Self {
+    pub(super) fn new(inner: Handle, table: &TableState) -> Self {
         Self { inner, id: table.schema.id, schema: table.schema.clone(), series: table.series.clone() }
     }
 
@@ -40,15 +40,15 @@ impl Table {
     /// A writer, for one thread. Open as many as there are threads that append; each fills live blocks of its own.
     ///
     /// # Errors
-    /// [`Overloaded`](crate::Error::Overloaded) if there is no room for its first block, what the file system says, and
-    /// [`Closed`](crate::Error::Closed).
+    /// [`Closed`](crate::Error::Closed) and [`Poisoned`](crate::Error::Poisoned).
+    ///
+    /// # Cost
+    /// Nothing until its first row, which takes a live block: `block_bytes_min` of the budget, one descriptor and one
+    /// mapping, held until the writer is dropped. Drop those that will not append for long.
     pub fn writer(&self) -> Result<Writer> {
         let core = &self.inner.core;
-        let writer = BlockWriter::new(core.clone(), self.schema(), core.clock.clone(), &core.options)?;
-        // The keeper ends only at close.
-        let _ = core.work.send(Work::WriterOpened);
-        // Full means that it was told already.
-        let _ = core.opened.try_send(());
+        core.gate.check()?;
+        let writer = BlockWriter::new(core.clone(), self.schema(), core.clock.clone(), &core.options);
         Ok(Writer::new(self.inner.clone(), self.series.clone(), writer))
     }
 
@@ -68,9 +68,14 @@ impl Table {
     /// # Ok::<(), denyut::Error>(())
     /// ```
     pub fn scan(&self) -> Result<Scan> {
-        self.inner.core.check_open()?;
+        let core = &self.inner.core;
+        core.check_open()?;
         let unknown = || Error::UnknownTable { table: self.name().into() };
-        self.inner.core.snapshot().table(self.name()).cloned().map(Scan::new).ok_or_else(unknown)
+        core.snapshot()
+            .table(self.name())
+            .cloned()
+            .map(|table| Scan::new(table, core.gate.origin.clone()))
+            .ok_or_else(unknown)
     }
 
     /// The series of these tag values, in the order the tags were declared; it becomes one if it is not yet.

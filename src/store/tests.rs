@@ -1,9 +1,13 @@
 //! Scenarios over a whole store, on the simulator and on the real file system.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod clock;
 mod following;
+mod ingest_time;
 mod lifecycle;
 mod power_loss;
+mod quarantine;
+mod quiet;
 mod scenarios;
 
 use std::collections::BTreeMap;

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use crate::error::{Error, Result};
-use crate::ingest::batch::{Columns, accepted_runs};
+use crate::fs::fork::Origin;
+use crate::ingest::batch::{Columns, Fate, accepted_runs};
 use crate::ingest::live_block::Run;
 use crate::ingest::writer::BlockWriter;
-use crate::model::{Appended, Row, SeriesId, TableSchema, Time, Value, now};
+use crate::model::quarantine::Reason;
+use crate::model::{Appended, Row, SeriesId, TableId, TableSchema, Time, Value};
 use crate::options::Durability;
-use crate::storage::series_table::SeriesTable;
+use crate::storage::series_table::{self, SeriesTable};
 
-use super::Inner;
+use super::handle::Handle;
+use super::quarantine::Entry;
 
 /// One thread's way into one table: `Send`, not `Sync`. A row is in every query begun after its append returned.
 ///
@@ -21,12 +24,16 @@ use super::Inner;
 // Alone on its cache lines: writers of two threads that lie side by side would otherwise take each other's.
 #[repr(align(128))]
 pub struct Writer {
-    inner: Arc<Inner>,
+    inner: Handle,
+    /// Asked before anything is done, save by the usual row, which asks its block.
+    origin: Origin,
     series: Arc<SeriesTable>,
     blocks: BlockWriter,
     /// Where the cells of the last row by name went, for the next one that looks the same.
     shape: Vec<(String, Place)>,
     every_sync: bool,
+    /// The quarantine's table, once a row of this writer went there.
+    quarantine: Option<TableId>,
 }
 
 /// Where a cell goes.
@@ -41,9 +48,10 @@ const TAGS_INLINE: usize = 16;
 const FIELDS_INLINE: usize = 32;
 
 impl Writer {
-    pub(super) fn new(inner: Arc<Inner>, series: Arc<SeriesTable>, blocks: BlockWriter) -> Self {
+    pub(super) fn new(inner: Handle, series: Arc<SeriesTable>, blocks: BlockWriter) -> Self {
         let every_sync = inner.core.options.durability == Durability::EverySync;
-        Self { inner, series, blocks, shape: Vec::new(), every_sync }
+        let origin = inner.core.gate.origin.clone();
+        Self { inner, origin, series, blocks, shape: Vec::new(), every_sync, quarantine: None }
     }
 
     /// The columns this writer appends to: those of the table when it was opened, or when a row by name first had a newer
@@ -52,7 +60,8 @@ impl Writer {
         self.blocks.schema()
     }
 
-    /// Appends a row by name, stamped now. Fields that are left out are null.
+    /// Appends a row by name, stamped now. Fields that are left out are null. A row that is older than this writer's newest
+    /// by more than the table's `lateness` goes to quarantine, and the answer says so.
     ///
     /// # Errors
     /// [`UnknownField`](Error::UnknownField), [`MissingTag`](Error::MissingTag),
@@ -71,14 +80,32 @@ impl Writer {
     /// # Ok::<(), denyut::Error>(())
     /// ```
     pub fn append(&mut self, row: Row<'_>) -> Result<Appended> {
-        self.append_at(now(), row)
+        self.append_at(self.inner.core.clock.now(), row)
     }
 
-    /// Appends a row by name at a time of its own.
+    /// Appends a row by name at a time of its own. One that is too late or in the far future goes to quarantine.
     ///
     /// # Errors
-    /// As [`append`](Self::append), and [`FarFuture`](Error::FarFuture).
+    /// As [`append`](Self::append).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use denyut::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let city = Store::open(dir.path().join("kota"))?;
+    /// let air = Schema::new("air").tag("station").f64("pm25", "ug/m3").lateness(Duration::from_secs(3_600));
+    /// let mut writer = city.table(air)?.writer()?;
+    /// writer.append_at("2026-11-24T12:00:00Z".parse()?, row! { station: "Parit", pm25: 31.5 })?;
+    /// let appended = writer.append_at("2026-11-23T12:00:00Z".parse()?, row! { station: "Parit", pm25: 30.0 })?;
+    /// assert_eq!((appended.accepted(), appended.quarantined()), (0, 1));
+    /// # #[cfg(feature = "sql")] {
+    /// let rows = city.query("SELECT table_name, reason, row FROM system.quarantine")?;
+    /// assert_eq!(rows.str(0, "row")?, Some(r#"{"station":"Parit","pm25":30.0}"#));
+    /// # }
+    /// # Ok::<(), denyut::Error>(())
+    /// ```
     pub fn append_at(&mut self, time: Time, row: Row<'_>) -> Result<Appended> {
+        self.origin.check()?;
         let cells = row.cells();
         if !self.is_same_shape(cells) {
             self.learn_shape(cells)?;
@@ -111,7 +138,13 @@ impl Writer {
                 }
             }
         }
-        let core = &self.inner.core;
+        let core = self.inner.core.clone();
+        if let Some(reason) = self.blocks.judge(time.as_nanos(), self.blocks.newest_ns()) {
+            // Before it is resolved: a row that is not taken makes no series.
+            series_table::check(&schema, &core.options, tags)?;
+            self.blocks.check_values(fields).map_err(|error| conflict(&schema, fields, error))?;
+            return self.quarantine(&schema, (reason, time), tags, fields);
+        }
         let series = self.series.resolve(&schema, &core.series_log, &core.options, tags)?;
         self.append_to(SeriesId(series), time, fields)
     }
@@ -121,18 +154,16 @@ impl Writer {
     ///
     /// # Errors
     /// [`UnknownSeries`](Error::UnknownSeries), [`WrongArity`](Error::WrongArity),
-    /// [`TypeConflict`](Error::TypeConflict), [`MissingField`](Error::MissingField), [`FarFuture`](Error::FarFuture),
-    /// [`LimitExceeded`](Error::LimitExceeded) for a long string; and what the store says, as
-    /// [`append`](Self::append).
+    /// [`TypeConflict`](Error::TypeConflict), [`MissingField`](Error::MissingField),
+    /// [`LimitExceeded`](Error::LimitExceeded) for a long string, or for a row whose JSON does not fit the quarantine; and
+    /// what the store says, as [`append`](Self::append).
     ///
     /// # Cost
     /// A few nanoseconds and about one a field, without a clock: the caller passes the time.
     #[inline(always)]
     pub fn append_to(&mut self, series: SeriesId, time: Time, values: &[Value<'_>]) -> Result<Appended> {
-        if !self.every_sync
-            && let Some(late) = self.blocks.append_words(series.0, time.as_nanos(), values)
-        {
-            return Ok(Appended::one(late));
+        if !self.every_sync && self.blocks.append_words(series.0, time.as_nanos(), values) {
+            return Ok(Appended::one());
         }
         self.append_unusual(series, time, values)
     }
@@ -140,29 +171,75 @@ impl Writer {
     /// A row that is not of plain words, or meets something for the first time, or is synced at once.
     #[inline(never)]
     fn append_unusual(&mut self, series: SeriesId, time: Time, values: &[Value<'_>]) -> Result<Appended> {
-        let late = self
-            .blocks
-            .append(series.0, time.as_nanos(), values)
-            .map_err(|error| conflict(self.blocks.schema(), values, error))?;
+        self.origin.check()?;
+        let outcome = self.blocks.append(series.0, time.as_nanos(), values);
+        let outcome = outcome.map_err(|error| conflict(self.blocks.schema(), values, error))?;
+        if let Some(reason) = outcome {
+            let schema = self.blocks.schema().clone();
+            let tags = self.series.tags_of(series.0).unwrap_or_default();
+            let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+            return self.quarantine(&schema, (reason, time), &tags, values);
+        }
         if self.every_sync {
             self.sync()?;
         }
-        Ok(Appended::one(late))
+        Ok(Appended::one())
+    }
+
+    /// Puts a row that is fine but for its time into quarantine.
+    #[cold]
+    fn quarantine(
+        &mut self,
+        schema: &TableSchema,
+        why: (Reason, Time),
+        tags: &[&str],
+        values: &[Value<'_>],
+    ) -> Result<Appended> {
+        let entry = Entry::new(schema, &self.inner.core.options, why, tags, values)?;
+        self.quarantine = Some(self.inner.quarantine.put(&self.inner.core, &entry)?);
+        if self.every_sync {
+            self.sync()?;
+        }
+        let mut appended = Appended::default();
+        appended.quarantine(entry.reason());
+        Ok(appended)
+    }
+
+    /// The same for a row of a batch, which is rejected alone if its text is too long.
+    #[cold]
+    fn quarantine_of_batch(
+        &mut self,
+        schema: &TableSchema,
+        (reason, time_ns): (Reason, i64),
+        tags: &[&str],
+        values: &[Value<'_>],
+    ) -> Result<Fate> {
+        let core = &self.inner.core;
+        let checked = series_table::check(schema, &core.options, tags);
+        let why = (reason, Time::from_nanos(time_ns));
+        match checked.and_then(|()| Entry::new(schema, &core.options, why, tags, values)) {
+            Ok(entry) => {
+                self.quarantine = Some(self.inner.quarantine.put(core, &entry)?);
+                Ok(Fate::Quarantined(reason))
+            }
+            Err(error) => Ok(Fate::Rejected(error)),
+        }
     }
 
     /// Appends a batch: a column `time` (timestamps of any unit, without a zone taken as UTC), every tag as text, and any
-    /// of the fields. Rows without a time, a tag or a required field, and rows in the far future, are rejected one by one;
-    /// all others are taken.
+    /// of the fields. Rows without a time, a tag or a required field are rejected one by one, rows that are too late or in
+    /// the far future go to quarantine, and all others are taken.
     ///
     /// # Errors
     /// For the batch as a whole, with no row taken: [`UnknownField`](Error::UnknownField),
     /// [`TypeConflict`](Error::TypeConflict), [`MissingTag`](Error::MissingTag) or
     /// [`MissingField`](Error::MissingField) for a column that is not there, [`InvalidTime`](Error::InvalidTime). The
-    /// store's own, as for [`append`](Self::append), may come after some rows were taken.
+    /// store's own, as for [`append`](Self::append), may come after some rows were taken or quarantined.
     ///
     /// # Cost
     /// A copy of each column, and a series lookup wherever the tags change from row to row.
     pub fn append_batch(&mut self, batch: &RecordBatch) -> Result<Appended> {
+        self.origin.check()?;
         let schema = self.schema_for(batch)?;
         let columns = Columns::find(&schema, batch, true)?;
         let mut ids: Vec<u32> = Vec::with_capacity(columns.rows);
@@ -172,15 +249,17 @@ impl Writer {
         let (series, tags) = (self.series.clone(), columns.tags());
         let value_bytes_max = core.options.value_bytes_max;
         let may_refuse = columns.may_refuse(&schema);
+        let mut newest_ns = self.blocks.newest_ns();
         let runs = accepted_runs(columns.rows, &mut appended, |row| {
-            let refused = if may_refuse { columns.refused(&schema, row, value_bytes_max) } else { None };
-            let refused = refused.or_else(|| {
-                let time = columns.times().get(row).copied().unwrap_or_default();
-                self.blocks.check_future(time).err()
-            });
-            if refused.is_some() {
+            if may_refuse && let Some(error) = columns.refused(&schema, row, value_bytes_max) {
                 ids.push(0);
-                return refused;
+                return Ok(Fate::Rejected(error));
+            }
+            let time_ns = columns.times().get(row).copied().unwrap_or_default();
+            if let Some(reason) = self.blocks.judge(time_ns, newest_ns) {
+                ids.push(0);
+                let tags: Vec<&str> = tags.iter().map(|column| column.value(row)).collect();
+                return self.quarantine_of_batch(&schema, (reason, time_ns), &tags, &columns.values(row));
             }
             let mut changed = row == 0 || ids.len() != row;
             for (value, column) in values.iter_mut().zip(tags) {
@@ -191,12 +270,18 @@ impl Writer {
             let previous = ids.last().copied().filter(|_| !changed);
             let id = previous.map_or_else(|| series.resolve(&schema, &core.series_log, &core.options, &values), Ok);
             ids.push(*id.as_ref().unwrap_or(&0));
-            if id.is_err() {
-                // Whatever is in `values` now belongs to no series; the next row must not take it for its own.
-                values.iter_mut().for_each(|value| *value = "");
-            }
-            id.err()
-        });
+            Ok(match id {
+                Ok(_) => {
+                    newest_ns = newest_ns.max(time_ns);
+                    Fate::Accepted
+                }
+                Err(error) => {
+                    // Whatever is in `values` now belongs to no series; the next row must not take it for its own.
+                    values.iter_mut().for_each(|value| *value = "");
+                    Fate::Rejected(error)
+                }
+            })
+        })?;
         self.append_runs(&columns, &ids, &runs, &mut appended)?;
         Ok(appended)
     }
@@ -207,17 +292,27 @@ impl Writer {
     /// # Errors
     /// As [`append_batch`](Self::append_batch), and [`UnknownSeries`](Error::UnknownSeries).
     pub fn append_batch_to(&mut self, series: SeriesId, batch: &RecordBatch) -> Result<Appended> {
+        self.origin.check()?;
         let schema = self.schema_for(batch)?;
         let columns = Columns::find(&schema, batch, false)?;
         self.blocks.check_series(series.0)?;
         let mut appended = Appended::default();
         let value_bytes_max = self.inner.core.options.value_bytes_max;
         let may_refuse = columns.may_refuse(&schema);
+        let mut newest_ns = self.blocks.newest_ns();
         let runs = accepted_runs(columns.rows, &mut appended, |row| {
-            let refused = if may_refuse { columns.refused(&schema, row, value_bytes_max) } else { None };
-            let time = columns.times().get(row).copied().unwrap_or_default();
-            refused.or_else(|| self.blocks.check_future(time).err())
-        });
+            if may_refuse && let Some(error) = columns.refused(&schema, row, value_bytes_max) {
+                return Ok(Fate::Rejected(error));
+            }
+            let time_ns = columns.times().get(row).copied().unwrap_or_default();
+            if let Some(reason) = self.blocks.judge(time_ns, newest_ns) {
+                let tags = self.series.tags_of(series.0).unwrap_or_default();
+                let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+                return self.quarantine_of_batch(&schema, (reason, time_ns), &tags, &columns.values(row));
+            }
+            newest_ns = newest_ns.max(time_ns);
+            Ok(Fate::Accepted)
+        })?;
         let ids = vec![series.0; columns.rows];
         self.append_runs(&columns, &ids, &runs, &mut appended)?;
         Ok(appended)
@@ -241,19 +336,21 @@ impl Writer {
             };
             self.blocks.append_run(&run, range.start, appended)?;
         }
-        if self.every_sync && appended.accepted() > 0 {
+        if self.every_sync && appended.accepted() + appended.quarantined() > 0 {
             self.sync()?;
         }
         Ok(())
     }
 
-    /// Makes every row of this writer's table whose append returned durable against power loss.
+    /// Makes every row of this writer's table whose append returned durable against power loss, and what this writer sent
+    /// to quarantine.
     ///
     /// # Errors
     /// [`Poisoned`](Error::Poisoned) if the disk refuses.
     pub fn sync(&self) -> Result<()> {
         self.inner.core.gate.check()?;
-        self.inner.core.sync(Some(self.blocks.schema().id))
+        self.inner.core.sync(Some(self.blocks.schema().id))?;
+        self.quarantine.map_or(Ok(()), |quarantine| self.inner.core.sync(Some(quarantine)))
     }
 
     fn is_same_shape(&self, cells: &[(&str, Value<'_>)]) -> bool {

@@ -8,6 +8,8 @@ mod bad_input;
 mod chance;
 mod child;
 mod damage;
+mod descriptors;
+mod fork;
 #[cfg(feature = "sql")]
 mod freshness;
 mod kill;

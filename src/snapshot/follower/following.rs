@@ -161,7 +161,7 @@ impl Following {
         let path = live_dir(&place.path).join(format!("{id:08}.block"));
         let Some(file) = place.fs.open_read(&path)? else { return Ok(None) };
         let table = |id: TableId| self.schema(id);
-        let known = Known { boot_id: place.fs.boot_id(), table: &table };
+        let known = Known { boot_id: place.fs.boot_id(), table: &table, limits: &place.limits };
         Ok(match observe(file, &known)? {
             Observed::Block(block) if block.generation == generation => Some(block),
             Observed::Block(_) | Observed::Nothing | Observed::Changing => None,
@@ -257,7 +257,7 @@ impl Following {
         for name in files.iter().filter(|name| name.ends_with(".block")) {
             let Some(file) = place.fs.open_read(&live.join(name))? else { continue };
             let table = |id: TableId| self.schema(id);
-            let known = Known { boot_id: place.fs.boot_id(), table: &table };
+            let known = Known { boot_id: place.fs.boot_id(), table: &table, limits: &place.limits };
             if let Observed::Block(block) = observe(file, &known)? {
                 let id = (block.id, block.generation);
                 let seal = self.catalog().and_then(|catalog| catalog.seals.get(&block.id));

@@ -1,0 +1,37 @@
+//! The quarantine as SQL shows it: `system.quarantine`, a view of the store's own table.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::Column;
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast};
+
+use super::provider::StoreTable;
+use crate::model::names::TIME;
+use crate::model::quarantine::{REASON, ROW, ROW_TIME_NS, TABLE, TABLE_NAME, schema};
+use crate::model::table::time_type;
+use crate::model::{TableId, TableSchema};
+use crate::options::Options;
+use crate::snapshot::{Snapshot, TableView};
+
+/// The view at a moment; without rows in a store that never put one there. Predicates on `time`, `table_name` and `reason`
+/// narrow it as they narrow any table.
+pub(super) fn table(snapshot: &Arc<Snapshot>) -> Result<Arc<dyn TableProvider>> {
+    let view = snapshot.table(TABLE).cloned().unwrap_or_else(empty);
+    let stored = Arc::new(StoreTable::new(view, snapshot.clone()));
+    let plain = |name: &str| Expr::Column(Column::new_unqualified(name));
+    let row_time = cast(plain(ROW_TIME_NS), time_type()).alias("row_time");
+    let plan = LogicalPlanBuilder::scan(TABLE, provider_as_source(stored), None)?
+        .project([plain(TIME), plain(TABLE_NAME), plain(REASON), row_time, plain(ROW)])?
+        .build()?;
+    Ok(Arc::new(ViewTable::new(plan, None)))
+}
+
+/// What [`table`] shows before the first row.
+fn empty() -> Arc<TableView> {
+    const NONE: TableId = TableId::MAX;
+    let schema = Arc::new(TableSchema::declared(NONE, &schema(&Options::default())));
+    Arc::new(TableView::empty(schema))
+}
