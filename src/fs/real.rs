@@ -180,6 +180,10 @@ impl File for RealFile {
         }
     }
 
+    fn unlock(&self) -> Result<()> {
+        rustix::fs::flock(&self.file, FlockOperation::Unlock).map_err(|source| self.error("unlocking")(source.into()))
+    }
+
     fn identity(&self) -> Result<Identity> {
         let metadata = self.file.metadata().map_err(self.error("examining"))?;
         Ok(Identity { device: metadata.dev(), inode: metadata.ino() })

@@ -146,6 +146,13 @@ impl File for SimFile {
         self.look("locking", |file| Ok(file.try_lock(self.open.owner, kind)))
     }
 
+    fn unlock(&self) -> Result<()> {
+        self.look("unlocking", |file| {
+            file.unlock(self.open.owner);
+            Ok(())
+        })
+    }
+
     fn identity(&self) -> Result<Identity> {
         self.call("examining", |state, inode| {
             state.alive()?;

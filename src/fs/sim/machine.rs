@@ -78,7 +78,7 @@ impl Inode {
         free
     }
 
-    fn unlock(&mut self, owner: u64) {
+    pub(super) fn unlock(&mut self, owner: u64) {
         self.locks.retain(|(holder, _)| *holder != owner);
     }
 }
