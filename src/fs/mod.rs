@@ -99,7 +99,7 @@ pub(crate) trait File: Send + Sync + Debug + UnwindSafe + RefUnwindSafe {
     fn map(&self, len: usize) -> Result<Mapping>;
     /// Takes the lock if it is free; false if somebody holds it.
     fn try_lock(&self, kind: LockKind) -> Result<bool>;
-    /// Gives up the lock. Closing does so too.
+    /// Gives up the lock, also for processes that inherited the open file: its closing alone would wait for theirs.
     fn unlock(&self) -> Result<()>;
     /// What it is, beside its name.
     fn identity(&self) -> Result<Identity>;

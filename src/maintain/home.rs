@@ -28,7 +28,8 @@ impl Home for Core {
             self.wake_keeper();
             return Ok(block);
         }
-        if self.pool.is_short(wanted.file_bytes) {
+        let seals = self.options.seal_threads > 0 || !self.options.background;
+        if seals && self.pool.is_short(wanted.file_bytes) {
             // Blocks without a writer are not worth a wait.
             self.end_waiting(|_| true)?;
         }

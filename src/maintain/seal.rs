@@ -27,6 +27,19 @@ use super::unnamed::Unnamed;
 /// Rows gathered at a time.
 const BATCH_ROWS: usize = 64 << 10;
 
+/// A thread's turn at a block, which ends also with a panic: others wait for it.
+struct AtIt<'a> {
+    core: &'a Core,
+    id: u64,
+}
+
+impl Drop for AtIt<'_> {
+    fn drop(&mut self) {
+        self.core.sealing.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != self.id);
+        self.core.sealed.notify_all();
+    }
+}
+
 impl Core {
     /// Seals what block `id` has now, after another thread that is at it: that one may have begun before the last row, or
     /// before the block was called full, and nobody would ask again. Does nothing if the block is gone. Returns the rows.
@@ -36,9 +49,9 @@ impl Core {
             let is_at_it = |sealing: &mut Vec<u64>| sealing.contains(&id);
             self.sealed.wait_while(sealing, is_at_it).unwrap_or_else(PoisonError::into_inner).push(id);
         }
+        let at_it = AtIt { core: self, id };
         let result = self.seal_alone(id);
-        self.sealing.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != id);
-        self.sealed.notify_all();
+        drop(at_it);
         if result.is_err() {
             self.counters.seal_failures.add(1);
         }

@@ -21,13 +21,14 @@ pub(crate) struct LiveRange {
     block: Arc<LiveBlock>,
     from: usize,
     to: usize,
-    /// The second of the snapshot, by whose end its rows were there.
+    /// The second of the snapshot, by whose end its rows were there; where the table keeps such times.
     unix_s: u32,
 }
 
 impl LiveRange {
     pub(crate) fn new(view: &BlockView, rows: usize) -> Self {
-        Self { block: view.block.clone(), from: view.sealed_rows.min(rows), to: rows, unix_s: second_of(now()) }
+        let unix_s = if view.block.schema.policies.keep_ingest_time { second_of(now()) } else { 0 };
+        Self { block: view.block.clone(), from: view.sealed_rows.min(rows), to: rows, unix_s }
     }
 
     /// Rows in it.

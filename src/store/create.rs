@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::fs::fork::Origin;
 use crate::fs::{File, FileSystem, LockKind};
 use crate::model::now;
 use crate::storage::control::Control;
@@ -39,8 +40,27 @@ pub(super) fn names(fs: &dyn FileSystem, path: &Path) -> Result<Vec<String>> {
     }
 }
 
+/// The right to write to a store, for as long as it lives.
+#[derive(Debug)]
+pub(super) struct WriterLock {
+    file: Arc<dyn File>,
+    origin: Origin,
+}
+
+impl Drop for WriterLock {
+    fn drop(&mut self) {
+        // A process that the host is just starting has the file open too, until it executes its program. A forked child
+        // gives up its part by closing the file, and not the parent's right.
+        if self.origin.is_here()
+            && let Err(error) = self.file.unlock()
+        {
+            tracing::warn!(%error, "the store's lock is given up only when its file is closed everywhere");
+        }
+    }
+}
+
 /// Takes the writer's lock, or says who has it.
-pub(super) fn lock(fs: &dyn FileSystem, path: &Path) -> Result<Arc<dyn File>> {
+pub(super) fn lock(fs: &dyn FileSystem, path: &Path) -> Result<WriterLock> {
     let lock_path = path.join(LOCK_FILE);
     let file = match fs.open(&lock_path)? {
         Some(file) => file,
@@ -53,7 +73,7 @@ pub(super) fn lock(fs: &dyn FileSystem, path: &Path) -> Result<Arc<dyn File>> {
     }
     file.set_len(0)?;
     file.write_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
-    Ok(file)
+    Ok(WriterLock { file, origin: Origin::default() })
 }
 
 /// Makes an empty store. The control page comes last: without it, what else is there is an attempt that was cut short.

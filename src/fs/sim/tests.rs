@@ -156,6 +156,8 @@ fn locks(fs: &dyn FileSystem, path: &Path) {
     drop(copy);
     assert!(two.try_lock(LockKind::Exclusive).unwrap());
     assert!(!open().try_lock(LockKind::Shared).unwrap());
+    two.unlock().unwrap();
+    assert!(open().try_lock(LockKind::Shared).unwrap());
 }
 
 #[test]

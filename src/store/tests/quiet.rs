@@ -127,3 +127,31 @@ fn threads_do_not_grow_with_tables() {
     assert_eq!(store.inner.background.threads(), 6);
     assert_eq!(rows(&store), 50);
 }
+
+#[test]
+fn a_seal_that_is_asked_for_while_another_is_under_way_comes_after_it() {
+    let store = open_sim(&SimFs::new(1)).unwrap();
+    let table = store.table(numbered()).unwrap();
+    let mut writer = table.writer().unwrap();
+    super::append(&mut writer, "a", 0..10).unwrap();
+    let core = &store.inner.core;
+    let id = core.view.load().blocks().next().unwrap().block.id;
+    core.sealing.lock().unwrap().push(id);
+    let (asking, asked) = std::sync::mpsc::channel();
+    let sealed = std::thread::scope(|scope| {
+        let sealer = scope.spawn(move || {
+            asking.send(()).unwrap();
+            core.seal(id).unwrap()
+        });
+        asked.recv().unwrap();
+        let full = |view: &mut crate::snapshot::View| {
+            view.table_mut(0).unwrap().block_mut(id).unwrap().stage = crate::snapshot::view::Stage::Full;
+        };
+        core.show(full).unwrap();
+        core.sealing.lock().unwrap().clear();
+        core.sealed.notify_all();
+        sealer.join().unwrap()
+    });
+    assert_eq!((sealed, core.view.load().blocks().count()), (10, 0));
+    assert_eq!(rows_of(&table).len(), 10);
+}
