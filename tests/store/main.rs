@@ -16,3 +16,5 @@ mod numbered;
 mod reopen;
 #[cfg(feature = "sql")]
 mod sql;
+mod twice;
+mod years;
