@@ -73,6 +73,8 @@ pub(crate) trait FileSystem: Send + Sync + Debug {
     fn copy_on_write(&self, path: &Path) -> Result<Option<&'static str>>;
     /// Which boot of the kernel this is: what the page cache knows lives as long.
     fn boot_id(&self) -> [u8; 16];
+    /// Bytes that were written to files so far; what the kernel writes back of mapped memory by itself is not counted.
+    fn bytes_written(&self) -> u64;
 }
 
 /// One open file. Reads and writes carry their offset, so that threads share it.

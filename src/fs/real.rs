@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 
@@ -13,14 +14,17 @@ use super::{DirEntry, File, FileSystem, Identity, LockKind, Mapping};
 use crate::error::{Error, Result};
 
 /// The kernel's file systems.
-#[derive(Debug)]
-pub(crate) struct RealFs;
+#[derive(Debug, Default)]
+pub(crate) struct RealFs {
+    written: Arc<AtomicU64>,
+}
 
 #[derive(Debug)]
 struct RealFile {
     file: fs::File,
     path: PathBuf,
     access: Access,
+    written: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +35,7 @@ enum Access {
 }
 
 impl RealFs {
-    fn open_with(path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
+    fn open_with(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
         // NONBLOCK so that a FIFO in a file's place is an error and not a wait; NOFOLLOW so that a link is none.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
         let mut options = fs::OpenOptions::new();
@@ -40,11 +44,11 @@ impl RealFs {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
         }
-        Ok(Arc::new(RealFile { file, path: path.to_path_buf(), access }))
+        Ok(Arc::new(RealFile { file, path: path.to_path_buf(), access, written: self.written.clone() }))
     }
 
-    fn find(path: &Path, access: Access) -> Result<Option<Arc<dyn File>>> {
-        match Self::open_with(path, access) {
+    fn find(&self, path: &Path, access: Access) -> Result<Option<Arc<dyn File>>> {
+        match self.open_with(path, access) {
             Ok(file) => Ok(Some(file)),
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(Error::io("opening", path, source)),
@@ -80,15 +84,15 @@ impl FileSystem for RealFs {
     }
 
     fn create(&self, path: &Path) -> Result<Arc<dyn File>> {
-        Self::open_with(path, Access::Create).map_err(|source| Error::io("creating", path, source))
+        self.open_with(path, Access::Create).map_err(|source| Error::io("creating", path, source))
     }
 
     fn open(&self, path: &Path) -> Result<Option<Arc<dyn File>>> {
-        Self::find(path, Access::Write)
+        self.find(path, Access::Write)
     }
 
     fn open_read(&self, path: &Path) -> Result<Option<Arc<dyn File>>> {
-        Self::find(path, Access::Read)
+        self.find(path, Access::Read)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
@@ -132,6 +136,10 @@ impl FileSystem for RealFs {
         let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
         u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes()
     }
+
+    fn bytes_written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
 }
 
 impl RealFile {
@@ -157,7 +165,10 @@ impl File for RealFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(self.error("writing"))
+        self.file.write_all_at(bytes, offset).map_err(self.error("writing"))?;
+        // Relaxed: it is looked at, and orders nothing.
+        self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> Result<()> {

@@ -116,11 +116,6 @@ impl SimFs {
         self.machine.lock().operations
     }
 
-    /// Bytes that were given to `write_at`, and dirty bytes of mapped memory that a sync wrote.
-    pub(crate) fn bytes_written(&self) -> u64 {
-        self.machine.lock().bytes_written
-    }
-
     /// The kernel wrote a file back by itself, failed, and told nobody yet: its dirty sectors are lost as by
     /// [`FaultKind::FailedSync`].
     pub(crate) fn fail_write_back(&self, path: &Path) -> Result<()> {
@@ -282,5 +277,9 @@ impl FileSystem for SimFs {
 
     fn boot_id(&self) -> [u8; 16] {
         self.machine.lock().boot
+    }
+
+    fn bytes_written(&self) -> u64 {
+        self.machine.lock().bytes_written
     }
 }

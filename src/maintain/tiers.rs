@@ -26,9 +26,9 @@ const INPUTS_MAX: usize = 64;
 const COOL_INPUTS_MAX: usize = 1_024;
 /// Merged segments of less than this are small.
 const SMALL_BYTES: u64 = 16 << 20;
-/// Small merged segments of a partition, in multiples of the fan-in, from which on they are merged once more: what many
-/// splits leave must not become endless.
-const SMALL_FAN_INS: usize = 4;
+/// Segments of a partition, in multiples of the fan-in, that are merged although that is one write of their rows more than
+/// planned: small ones that many splits left, and new ones of a partition that would turn cold if they did not keep coming.
+const MANY_FAN_INS: usize = 4;
 
 /// Segments to be replaced by what they are merged to.
 #[derive(Debug)]
@@ -80,7 +80,10 @@ pub(crate) fn due(
         let meets = |meta: &SegmentMeta| meta.min_time < end_ns && start_ns <= meta.max_time;
         let is_whole = !overlaps.iter().any(|overlap| meets(&overlap.meta));
         let job = cool(start_ns, end_ns, segments, is_whole, options, &mut ask);
-        if let Some(job) = job.or_else(|| merge(start_ns, segments, options)) {
+        // What turns cold soon is not merged before, unless it becomes many.
+        let is_old = end_ns.saturating_add(nanos_of(options.cold_after)) <= moment.now_ns;
+        let fan_in = options.compact_fan_in * if is_old { MANY_FAN_INS } else { 1 };
+        if let Some(job) = job.or_else(|| merge(start_ns, segments, fan_in, options)) {
             return Ok(job);
         }
     }
@@ -161,16 +164,16 @@ fn cool(
 }
 
 /// Enough segments of one tier.
-fn merge(start_ns: i64, segments: &[&Arc<Segment>], options: &Options) -> Option<Job> {
+fn merge(start_ns: i64, segments: &[&Arc<Segment>], fan_in: usize, options: &Options) -> Option<Job> {
     let of = |tier: Tier, bytes_max: u64| -> Vec<&Arc<Segment>> {
         let wanted = |segment: &&&Arc<Segment>| segment.meta.tier == tier && segment.meta.bytes < bytes_max;
         segments.iter().filter(wanted).copied().collect()
     };
     let sealed = of(Tier::Sealed, options.compact_bytes_max);
     let small = of(Tier::Merged, SMALL_BYTES.min(options.compact_bytes_max));
-    let enough = if sealed.len() >= options.compact_fan_in {
+    let enough = if sealed.len() >= fan_in {
         sealed
-    } else if small.len() >= SMALL_FAN_INS * options.compact_fan_in {
+    } else if small.len() >= MANY_FAN_INS * options.compact_fan_in {
         small
     } else {
         return None;

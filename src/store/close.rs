@@ -76,6 +76,7 @@ impl Core {
         let pinned = self.pins.bytes();
         list.extend([("live_block_bytes", bytes), ("free_block_bytes", free)]);
         list.extend([("segments", segments as u64), ("pinned_bytes", pinned)]);
+        list.push(("file_bytes_written", self.fs.bytes_written()));
         list
     }
 }

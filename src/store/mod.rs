@@ -90,7 +90,7 @@ impl Store {
     }
 
     pub(crate) fn open_with(options: Options, path: &Path) -> Result<Self> {
-        Self::open_on(Arc::new(crate::fs::real::RealFs), options, path)
+        Self::open_on(Arc::new(crate::fs::real::RealFs::default()), options, path)
     }
 
     /// The table that `schema` declares: made if it is absent, checked if it is present, and given the fields it lacks.

@@ -190,6 +190,6 @@ impl Options {
     /// # Cost
     /// Reads the manifest and the series log, about 1 µs a series.
     pub fn open_read_only(self, path: impl AsRef<Path>) -> Result<Reader> {
-        Reader::open_on(Arc::new(crate::fs::real::RealFs), &self, path.as_ref())
+        Reader::open_on(Arc::new(crate::fs::real::RealFs::default()), &self, path.as_ref())
     }
 }

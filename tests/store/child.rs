@@ -9,10 +9,21 @@ const SEED: &str = "DENYUT_CHILD_SEED";
 
 /// Starts the ignored test `name` over `store`, its standard output piped.
 pub(crate) fn start(name: &str, store: &Path, seed: u64) -> (Child, BufReader<ChildStdout>) {
+    start_with(name, store, seed, &[])
+}
+
+/// As [`start`], with more settings in its environment.
+pub(crate) fn start_with(
+    name: &str,
+    store: &Path,
+    seed: u64,
+    settings: &[(&str, String)],
+) -> (Child, BufReader<ChildStdout>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
         .env(STORE, store)
         .env(SEED, seed.to_string())
+        .envs(settings.iter().map(|(name, value)| (*name, value)))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

@@ -20,3 +20,5 @@ mod readers;
 mod reopen;
 #[cfg(feature = "sql")]
 mod sql;
+mod twice;
+mod years;

@@ -163,7 +163,7 @@ fn locks(fs: &dyn FileSystem, path: &Path) {
 #[test]
 fn the_real_file_system_keeps_the_contract() {
     let root = tempfile::tempdir().unwrap();
-    contract(&RealFs, root.path());
+    contract(&RealFs::default(), root.path());
 }
 
 #[test]
@@ -658,7 +658,7 @@ fn random_calls_leave_the_same_bytes_as_on_the_real_file_system() {
     for seed in 0..10 {
         let mut random = chance::Random::new(seed);
         let fs = disk();
-        let files = [RealFs.create(&root.path().join(seed.to_string())).unwrap(), synced(&fs, A, b"")];
+        let files = [RealFs::default().create(&root.path().join(seed.to_string())).unwrap(), synced(&fs, A, b"")];
         let mut synced = Vec::new();
         for _ in 0..60 {
             let (call, offset) = (random.below(8), random.below(3 * PAGE_BYTES));

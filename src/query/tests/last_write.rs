@@ -112,8 +112,8 @@ fn the_last_write_is_the_answer_wherever_it_is() {
         let store = options().open(dir.path().join("kota")).unwrap();
         let table = store.table(schema()).unwrap();
         let mut writers: Vec<Writer> = (0..3).map(|_| table.writer().unwrap()).collect();
-        for step in 0..12 {
-            let rows = 1 + chance.below(9_000);
+        for step in 0..7 {
+            let rows = 1 + chance.below(7_000);
             write(&table, &mut writers, chance, &mut expected, rows);
             match chance.below(6) {
                 0 | 1 => drop(store.seal().unwrap()),
