@@ -153,13 +153,26 @@ impl Core {
             poison(&view.block.mapping, view.block.generation, view.block.committed());
         }
         // Best effort: the disk is failing. What matters is in the blocks' heads already, in the page cache at least.
-        let marked = self
-            .fs
-            .create(&self.path.join(POISON_FILE))
-            .and_then(|file| file.write_at(reason.as_bytes(), 0).and_then(|()| file.sync_data()))
-            .and_then(|()| self.fs.sync_dir(&self.path));
+        let marked = self.mark_poisoned(&reason);
         tracing::error!(%reason, marked = marked.is_ok(), "store poisoned by a failed sync");
         shut.error()
+    }
+}
+
+impl Core {
+    /// Leaves the file that says so to the next open. Several threads may meet a failing disk; the first reason stays.
+    fn mark_poisoned(&self, reason: &str) -> Result<()> {
+        let path = self.path.join(POISON_FILE);
+        let file = match self.fs.open(&path)? {
+            Some(file) => file,
+            // Another thread may have made it just now.
+            None => self.fs.create(&path).or_else(|error| self.fs.open(&path)?.ok_or(error))?,
+        };
+        if file.len()? == 0 {
+            file.write_at(reason.as_bytes(), 0)?;
+        }
+        file.sync_data()?;
+        self.fs.sync_dir(&self.path)
     }
 }
 

@@ -152,7 +152,9 @@ impl Core {
             let ranges = series_index::ranges(&sorted_series, &sorted_times);
             let content = Content { id: self.next_segment(), schema, partition, ranges: &ranges };
             let batches = order.chunks(BATCH_ROWS).map(|rows| source.gather(rows));
-            metas.push(segment_writer::write(&*self.fs, &self.segments_dir(), &content, batches)?);
+            let written = segment_writer::write(&*self.fs, &self.segments_dir(), &content, batches);
+            // A name that a failed sync of the directory dropped would be taken for durable by the next sync that succeeds.
+            metas.push(written.map_err(|error| self.poison_if_sync(error))?);
         }
         Ok(metas)
     }

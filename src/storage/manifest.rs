@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::fs::FileSystem;
+use crate::fs::{self, FileSystem};
 use crate::model::{TableId, TableSchema};
 
 use super::codec::{Decoder, Encoder};
 use super::edit::{Edit, Sealed, SegmentMeta};
-use super::frame_log::{FrameLog, Kind};
+use super::frame_log::{self, FrameLog, Kind};
 
 const KIND: Kind = Kind { magic: *b"dnytmnfs", version: 1, what: "manifest", synced_one_by_one: true };
 const PREFIX: &str = "manifest-";
@@ -47,6 +47,11 @@ pub(crate) struct TableEntry {
 }
 
 impl Catalog {
+    /// Whether it says what that of a new store does: there is nothing to lose.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tables.is_empty() && self.segments.is_empty() && self.seals.is_empty()
+    }
+
     /// Applies an edit; an error is one that does not fit the state.
     fn apply(&mut self, edit: Edit) -> std::result::Result<(), String> {
         let unknown = |table: TableId| format!("it speaks of table {table}, which it did not name before");
@@ -127,6 +132,49 @@ fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{PREFIX}{number:08}"))
 }
 
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix(PREFIX).and_then(|number| number.parse().ok())
+}
+
+/// The file that counts among `names`, or the one that should.
+fn newest(dir: &Path, names: &[String], durable_number: u64) -> (u64, PathBuf) {
+    let number = names.iter().filter_map(|name| number_of(name)).max().unwrap_or(durable_number);
+    (number, path(dir, number))
+}
+
+fn missing(path: &Path, durable_number: u64) -> Error {
+    Error::corrupted(path, 0, format!("manifest {durable_number} or a later one should be here"))
+}
+
+/// The state that a file's frames make.
+fn replay(path: &Path, payloads: &[Vec<u8>]) -> Result<Catalog> {
+    let mut catalog = Catalog::default();
+    for (index, payload) in payloads.iter().enumerate() {
+        let mut edits = Decoder::new(payload);
+        while !edits.is_empty() {
+            let damaged = |reason: String| Error::corrupted(path, 0, format!("frame {}: {reason}", index + 1));
+            let edit = Edit::decode(&mut edits).ok_or_else(|| damaged("an edit that cannot be read".into()))?;
+            catalog.apply(edit).map_err(damaged)?;
+        }
+    }
+    if payloads.is_empty() {
+        return Err(Error::corrupted(path, super::frame_log::HEAD_BYTES, "the manifest's first frame is broken"));
+    }
+    Ok(catalog)
+}
+
+/// Reads the newest manifest among `names` and changes nothing. `durable` is a file number and the end it reached at least.
+pub(crate) fn read(fs: &dyn FileSystem, dir: &Path, names: &[String], durable: (u64, u64)) -> Result<Catalog> {
+    let (number, path) = newest(dir, names, durable.0);
+    let file = fs.open(&path)?.filter(|_| number >= durable.0).ok_or_else(|| missing(&path, durable.0))?;
+    check(&path, &fs::read_all(&*file)?, if number == durable.0 { durable.1 } else { 0 })
+}
+
+/// What the `bytes` of a manifest say; an error if any up to `durable_end` is not what was written.
+pub(crate) fn check(path: &Path, bytes: &[u8], durable_end: u64) -> Result<Catalog> {
+    replay(path, &frame_log::scan(path, KIND, bytes, durable_end)?.payloads)
+}
+
 impl Manifest {
     /// Makes the manifest of an empty store.
     pub(crate) fn create(fs: Arc<dyn FileSystem>, dir: &Path) -> Result<Self> {
@@ -145,28 +193,13 @@ impl Manifest {
         durable: (u64, u64),
         rewritten: bool,
     ) -> Result<(Self, u64)> {
-        let number_of = |name: &String| name.strip_prefix(PREFIX).and_then(|number| number.parse::<u64>().ok());
-        let mut numbers: Vec<u64> = names.iter().filter_map(number_of).collect();
-        numbers.sort_unstable();
-        let number = numbers.pop().unwrap_or(durable.0);
-        let path = path(dir, number);
-        let missing = || Error::corrupted(&path, 0, format!("manifest {} or a later one should be here", durable.0));
+        let (number, path) = newest(dir, names, durable.0);
+        let missing = || missing(&path, durable.0);
         let file = fs.open(&path)?.filter(|_| number >= durable.0).ok_or_else(missing)?;
         let durable_end = if number == durable.0 { durable.1 } else { 0 };
         let opened = FrameLog::open(file, KIND, durable_end, rewritten)?;
-        let mut catalog = Catalog::default();
-        for (index, payload) in opened.payloads.iter().enumerate() {
-            let mut edits = Decoder::new(payload);
-            while !edits.is_empty() {
-                let damaged = |reason: String| Error::corrupted(&path, 0, format!("frame {}: {reason}", index + 1));
-                let edit = Edit::decode(&mut edits).ok_or_else(|| damaged("an edit that cannot be read".into()))?;
-                catalog.apply(edit).map_err(damaged)?;
-            }
-        }
-        if opened.payloads.is_empty() {
-            return Err(Error::corrupted(&path, super::frame_log::HEAD_BYTES, "the manifest's first frame is broken"));
-        }
-        for old in numbers {
+        let catalog = replay(&path, &opened.payloads)?;
+        for old in names.iter().filter_map(|name| number_of(name)).filter(|old| *old < number) {
             fs.remove(&self::path(dir, old))?;
         }
         let rewritten_bytes = opened.payloads.first().map_or(0, |first| first.len() as u64);

@@ -12,7 +12,7 @@ use crate::fs::{File, FileSystem};
 use crate::model::TableId;
 
 use super::codec::{Decoder, Encoder};
-use super::frame_log::{FrameLog, Kind};
+use super::frame_log::{self, FrameLog, Kind};
 
 const KIND: Kind = Kind { magic: *b"dnytsrie", version: 1, what: "series log", synced_one_by_one: false };
 
@@ -54,6 +54,11 @@ impl SeriesLog {
         let opened = FrameLog::open(file, KIND, durable_end, rewritten)?;
         let payloads = opened.payloads.into_iter().skip(1).collect();
         Ok((Self { log: Mutex::new(opened.log) }, payloads, opened.cut_bytes))
+    }
+
+    /// The payloads of the records in a log's `bytes`; an error if any up to `durable_end` is not what was written.
+    pub(crate) fn check(path: &Path, bytes: &[u8], durable_end: u64) -> Result<Vec<Vec<u8>>> {
+        Ok(frame_log::scan(path, KIND, bytes, durable_end)?.payloads.into_iter().skip(1).collect())
     }
 
     fn log(&self) -> MutexGuard<'_, FrameLog> {

@@ -8,7 +8,7 @@ use crate::fs::{File, FileSystem, LockKind};
 use crate::maintain::core::{POISON_FILE, segments_dir};
 use crate::model::now;
 use crate::storage::control::Control;
-use crate::storage::manifest::Manifest;
+use crate::storage::manifest::{self, Manifest};
 use crate::storage::series_log::SeriesLog;
 
 pub(super) const CONTROL_FILE: &str = "control";
@@ -57,8 +57,10 @@ pub(super) fn lock(fs: &dyn FileSystem, path: &Path) -> Result<Arc<dyn File>> {
     Ok(file)
 }
 
-/// Makes an empty store. The control page comes last: without it, what else is there is an attempt that was cut short.
+/// Makes an empty store. The control page comes last, so what is there without it is an attempt that was cut short, if
+/// it cannot hold anything. Else somebody lost the page, and nothing is touched.
 pub(super) fn create(fs: &Arc<dyn FileSystem>, path: &Path, leftovers: &[String]) -> Result<()> {
+    check_empty(&**fs, path, leftovers)?;
     let is_file = |name: &&String| ![LOCK_FILE, LIVE_DIR, SEGMENTS_DIR, SPILL_DIR].contains(&name.as_str());
     leftovers.iter().filter(is_file).try_for_each(|name| fs.remove(&path.join(name)))?;
     fs.create_dir(&path.join(LIVE_DIR))?;
@@ -67,6 +69,35 @@ pub(super) fn create(fs: &Arc<dyn FileSystem>, path: &Path, leftovers: &[String]
     Manifest::create(fs.clone(), path)?;
     Control::create(&**fs, &path.join(CONTROL_FILE), store_id(path))?;
     fs.sync_dir(path)
+}
+
+/// An error if a directory without a control page has what a creation does not make: any segment or live block, a table in
+/// the manifest, or a series in the log.
+fn check_empty(fs: &dyn FileSystem, path: &Path, leftovers: &[String]) -> Result<()> {
+    let holds = |what: String| {
+        let reason = format!("the control page is missing, but {what}: this is a part of a store; nothing was touched");
+        Err(Error::corrupted(&path.join(CONTROL_FILE), 0, reason))
+    };
+    for (dir, what) in [(segments_dir(path), "segments"), (path.join(LIVE_DIR), "live blocks")] {
+        if let Some(file) = fs.read_dir(&dir)?.unwrap_or_default().first() {
+            return holds(format!("there are {what} such as {}", file.name));
+        }
+    }
+    // A file has its name only when it is whole, so what cannot be read here was damaged later.
+    if leftovers.iter().any(|name| name.starts_with(MANIFEST_PREFIX) && !name.ends_with(".tmp")) {
+        let catalog = manifest::read(fs, path, leftovers, (0, 0))?;
+        if !catalog.is_empty() {
+            return holds(format!("the manifest has {} tables", catalog.tables.len()));
+        }
+    }
+    let series_path = path.join(SERIES_FILE);
+    if let Some(file) = fs.open(&series_path)? {
+        let records = SeriesLog::check(&series_path, &crate::fs::read_all(&*file)?, 0)?.len();
+        if records > 0 {
+            return holds(format!("the series log has {records} series"));
+        }
+    }
+    Ok(())
 }
 
 /// Tells stores apart. Unique for any two that were not made in one process in the same nanosecond at the same path.
