@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod care;
 mod error;
 mod fs;
 mod ingest;
@@ -22,6 +23,7 @@ pub use arrow;
 pub use datafusion;
 pub use parquet;
 
+pub use care::{Damage, Mended, Mending, Progress, Repair, Verification};
 pub use error::{Error, ErrorKind, Result};
 pub use model::{
     Appended, Dedup, Field, FieldType, Policies, Rejection, Row, Schema, SeriesId, TableSchema, Time, Value, now,

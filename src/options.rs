@@ -69,6 +69,7 @@ pub struct Options {
     pub(crate) value_bytes_max: usize,
     pub(crate) future_max: Duration,
     pub(crate) allow_copy_on_write: bool,
+    pub(crate) allow_partial: bool,
     pub(crate) metadata_cache_bytes_max: usize,
     pub(crate) query_threads: usize,
     pub(crate) query_bytes_max: usize,
@@ -102,6 +103,7 @@ impl Default for Options {
             value_bytes_max: 64 << 10,
             future_max: Duration::from_secs(366 * 86_400),
             allow_copy_on_write: false,
+            allow_partial: false,
             metadata_cache_bytes_max: 64 << 20,
             query_threads: cores,
             query_bytes_max: 1 << 30,
@@ -165,6 +167,10 @@ impl Options {
         /// Open on btrfs, zfs or bcachefs too, where preallocation does not keep a full disk from killing the process.
         /// Default false.
         allow_copy_on_write: bool,
+        /// Answer without the rows of damaged segments that were set aside, where a query over their range else is
+        /// [`SegmentAside`](crate::Error::SegmentAside). The counter `partial_answers` says how often that happened, and
+        /// `system.segments` which they are. Default false.
+        allow_partial: bool,
         /// Bytes of segment footers and series indexes kept in memory. Default 64 MiB.
         metadata_cache_bytes_max: usize,
         /// Threads of the store's own query runtime. Default: the cores.

@@ -3,6 +3,7 @@
 //! Rows are written once, in columns, into a mapped file, and published by one release-store of the row count.
 
 pub(crate) mod batch;
+pub(crate) mod check;
 pub(crate) mod clock;
 pub(crate) mod commit;
 pub(crate) mod header;

@@ -59,7 +59,7 @@ pub(crate) fn poison(mapping: &Mapping, generation: u64, last_good: u64) {
 }
 
 /// The last good commit, if the head has a poison mark of this generation.
-fn poisoned(head: &[u8], generation: u64) -> Option<u64> {
+pub(super) fn poisoned(head: &[u8], generation: u64) -> Option<u64> {
     let mark = head.get(POISON..POISON + 20)?;
     let (body, checksum) = mark.split_at(16);
     let (marked, last_good) = body.split_at(8);
@@ -160,15 +160,15 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
 }
 
 /// A block file before it is trusted.
-struct Reader<'a> {
-    file: &'a dyn File,
-    path: &'a Path,
-    header: &'a Header,
+pub(super) struct Reader<'a> {
+    pub(super) file: &'a dyn File,
+    pub(super) path: &'a Path,
+    pub(super) header: &'a Header,
 }
 
 impl Reader<'_> {
     /// The columns' layout; `None` if the descriptors were never made durable, so that no commit was either.
-    fn layout(&self) -> Result<Option<Layout>> {
+    pub(super) fn layout(&self) -> Result<Option<Layout>> {
         // The layout of columns of any type has its descriptors at the same place, given their number and clock.
         let fields = usize::try_from(self.header.fields).unwrap_or(usize::MAX);
         let file_bytes = usize::try_from(self.header.file_bytes).unwrap_or(usize::MAX);
@@ -228,7 +228,7 @@ impl Reader<'_> {
 
     /// The newest entry up to `last_good` that holds. The newest of all may be one whose sync never answered; the one
     /// before it was durable, so if that does not hold either, bytes were damaged.
-    fn committed(&self, layout: &Layout, last_good: u64) -> Result<Option<CommitEntry>> {
+    pub(super) fn committed(&self, layout: &Layout, last_good: u64) -> Result<Option<CommitEntry>> {
         let entries = self.slots(layout)?;
         let newest = entries.first().map_or(0, |entry| entry.sequence);
         let mut candidates = entries.into_iter().filter(|entry| entry.sequence <= last_good).peekable();
@@ -248,7 +248,7 @@ impl Reader<'_> {
     }
 
     /// Where the first checksum fails, if one does.
-    fn holds(&self, layout: &Layout, entry: &CommitEntry) -> Result<Option<usize>> {
+    pub(super) fn holds(&self, layout: &Layout, entry: &CommitEntry) -> Result<Option<usize>> {
         let fits = entry.rows <= layout.capacity as u64 && entry.heap_bytes <= layout.heap.len() as u64;
         if !fits {
             return Ok(Some(SLOTS));

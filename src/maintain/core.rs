@@ -18,6 +18,7 @@ use crate::ingest::pool::BlockPool;
 use crate::ingest::recover::poison;
 use crate::model::TableId;
 use crate::options::Options;
+use crate::snapshot::aside::Partial;
 use crate::snapshot::cut::{Gate, Shut};
 use crate::snapshot::view::Changing;
 use crate::snapshot::{Snapshot, View, ViewCell};
@@ -30,6 +31,14 @@ use crate::storage::series_log::SeriesLog;
 use super::background::Work;
 use super::counters::Counters;
 
+/// Name of the file whose presence makes a directory a store.
+pub(crate) const CONTROL_FILE: &str = "control";
+/// Name of the series log.
+pub(crate) const SERIES_FILE: &str = "series.log";
+/// Where live blocks are.
+pub(crate) const LIVE_DIR: &str = "live";
+/// Where the files of damaged segments are.
+pub(crate) const ASIDE_DIR: &str = "aside";
 /// Name of the file that says that a sync failed.
 pub(crate) const POISON_FILE: &str = "poisoned";
 
@@ -47,6 +56,7 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<HybridClock>,
     pub(crate) cache: Arc<MetadataCache>,
     pub(crate) counters: Counters,
+    pub(crate) partial: Arc<Partial>,
     /// Blocks that a thread is sealing.
     pub(crate) sealing: Mutex<Vec<u64>>,
     /// Signalled when a block leaves `sealing`.
@@ -174,6 +184,11 @@ impl Core {
         file.sync_data()?;
         self.fs.sync_dir(&self.path)
     }
+}
+
+/// Where the files of damaged segments are.
+pub(crate) fn aside_dir(store: &Path) -> PathBuf {
+    store.join(ASIDE_DIR)
 }
 
 /// Where a store's segments are.

@@ -52,4 +52,6 @@ counters! {
     segment_bytes_written,
     /// Seals that failed and will be tried again.
     seal_failures,
+    /// Damaged segments that a repair set aside.
+    segments_set_aside,
 }

@@ -161,17 +161,18 @@ fn live_blocks(rows: &[(&TableView, &LiveRange)]) -> Columns {
     }
 }
 
-fn segments(rows: &[(&TableView, &SegmentMeta)]) -> Columns {
+fn segments(rows: &[(&TableView, &SegmentMeta, bool)]) -> Columns {
     columns! { rows;
-        "table_name": Text = |(table, _)| table.schema.name().to_string(),
-        "segment_id": Count = |(_, segment)| segment.id,
-        "partition_start": Time = |(_, segment)| (segment.partition_ns > 0).then_some(segment.partition_start_ns),
-        "partition_ns": Nanoseconds = |(_, segment)| (segment.partition_ns > 0).then_some(segment.partition_ns),
-        "rows": Count = |(_, segment)| segment.rows,
-        "series": Count = |(_, segment)| u64::from(segment.series),
-        "bytes": Count = |(_, segment)| segment.bytes,
-        "min_time": Time = |(_, segment)| segment.min_time,
-        "max_time": Time = |(_, segment)| segment.max_time,
+        "table_name": Text = |(table, ..)| table.schema.name().to_string(),
+        "segment_id": Count = |(_, segment, _)| segment.id,
+        "partition_start": Time = |(_, segment, _)| (segment.partition_ns > 0).then_some(segment.partition_start_ns),
+        "partition_ns": Nanoseconds = |(_, segment, _)| (segment.partition_ns > 0).then_some(segment.partition_ns),
+        "rows": Count = |(_, segment, _)| segment.rows,
+        "series": Count = |(_, segment, _)| u64::from(segment.series),
+        "bytes": Count = |(_, segment, _)| segment.bytes,
+        "min_time": Time = |(_, segment, _)| segment.min_time,
+        "max_time": Time = |(_, segment, _)| segment.max_time,
+        "aside": Flag = |(.., is_aside)| *is_aside,
     }
 }
 
@@ -317,7 +318,12 @@ impl Listing {
                 let blocks = all.iter().flat_map(|table| table.live.iter().map(|range| (&**table, range)));
                 live_blocks(&blocks.collect::<Vec<_>>())
             }
-            "segments" => segments(&segments_of(all).collect::<Vec<_>>()),
+            "segments" => {
+                let aside =
+                    all.iter().flat_map(|table| table.aside.segments.iter().map(|of| (&**table, &of.meta, true)));
+                let read = segments_of(all).map(|(table, segment)| (table, segment, false));
+                segments(&read.chain(aside).collect::<Vec<_>>())
+            }
             "partitions" => partitions(&partition_rows(all)),
             _ => counters(&self.source.counters()),
         }

@@ -11,6 +11,7 @@
 
 #![cfg_attr(not(feature = "sql"), allow(dead_code, reason = "only SQL looks so closely"))]
 
+pub(crate) mod aside;
 pub(crate) mod copying;
 pub(crate) mod cut;
 pub(crate) mod live_range;
@@ -25,6 +26,7 @@ use crate::model::TableSchema;
 pub(crate) use crate::storage::segment::Segment;
 pub(crate) use crate::storage::series_view::SeriesView;
 
+pub(crate) use aside::Aside;
 pub(crate) use live_range::LiveRange;
 pub(crate) use view::{BlockView, TableState, View, ViewCell};
 
@@ -41,6 +43,8 @@ pub(crate) struct TableView {
     pub(crate) series: SeriesView,
     pub(crate) live: Vec<LiveRange>,
     pub(crate) segments: Arc<Vec<Arc<Segment>>>,
+    /// Damaged ones, which are not read.
+    pub(crate) aside: Aside,
     pub(crate) partition_ns: Option<i64>,
 }
 
@@ -55,6 +59,7 @@ impl Snapshot {
                 schema: state.schema.clone(),
                 live: live.filter(|range| range.rows() > 0).collect(),
                 segments: state.segments.clone(),
+                aside: state.aside.clone(),
                 partition_ns: state.partition_ns,
                 // After the counts: every series of a counted row is there.
                 series: state.series.view(),

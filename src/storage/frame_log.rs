@@ -197,6 +197,11 @@ impl FrameLog {
         self.end
     }
 
+    /// The file, and where its last frame ends.
+    pub(crate) fn position(&self) -> (Arc<dyn File>, u64) {
+        (self.file.clone(), self.end)
+    }
+
     /// Up to where it is known to be durable.
     pub(crate) fn synced_end(&self) -> u64 {
         self.synced_end

@@ -9,12 +9,12 @@
 //! **Invariant:** the file with the highest number is whole, because it got its name after its sync. What an interrupted
 //! change of files leaves behind is an older file, which is removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::fs::{self, FileSystem};
+use crate::fs::{self, File, FileSystem};
 use crate::model::{TableId, TableSchema};
 
 use super::codec::{Decoder, Encoder};
@@ -31,6 +31,8 @@ const REWRITE_BYTES: u64 = 1 << 20;
 pub(crate) struct Catalog {
     pub(crate) tables: BTreeMap<TableId, TableEntry>,
     pub(crate) segments: BTreeMap<u64, SegmentMeta>,
+    /// Those of the segments that are damaged and not read.
+    pub(crate) aside: BTreeSet<u64>,
     /// By block.
     pub(crate) seals: BTreeMap<u64, Sealed>,
     pub(crate) next_segment: u64,
@@ -78,6 +80,16 @@ impl Catalog {
                 self.last_generation = self.last_generation.max(sealed.generation);
                 self.seals.insert(block, sealed);
             }
+            Edit::SetAside { segment, aside } => {
+                if !self.segments.contains_key(&segment) {
+                    return Err(format!("it speaks of segment {segment}, which it did not name before"));
+                }
+                if aside {
+                    self.aside.insert(segment)
+                } else {
+                    self.aside.remove(&segment)
+                };
+            }
             Edit::Marks { next_segment, last_generation, clock } => {
                 self.next_segment = self.next_segment.max(next_segment);
                 self.last_generation = self.last_generation.max(last_generation);
@@ -98,8 +110,9 @@ impl Catalog {
                 .chain(partition)
         });
         let segments = self.segments.values().cloned().map(Edit::AddSegment);
+        let aside = self.aside.iter().map(|segment| Edit::SetAside { segment: *segment, aside: true });
         let seals = self.seals.iter().map(|(block, sealed)| Edit::Seal { block: *block, sealed: *sealed });
-        std::iter::once(marks).chain(tables).chain(segments).chain(seals)
+        std::iter::once(marks).chain(tables).chain(segments).chain(aside).chain(seals)
     }
 }
 
@@ -210,6 +223,11 @@ impl Manifest {
     /// What it says.
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// The file and its end.
+    pub(crate) fn file(&self) -> (Arc<dyn File>, u64) {
+        self.log.position()
     }
 
     /// File number and end, all of it durable after a commit.

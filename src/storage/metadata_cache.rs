@@ -47,6 +47,15 @@ impl MetadataCache {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).entries.get(&segment).cloned()
     }
 
+    /// Forgets a segment whose files were replaced.
+    pub(crate) fn remove(&self, segment: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = state.entries.remove(&segment) {
+            state.bytes -= index.bytes();
+            state.order.retain(|other| *other != segment);
+        }
+    }
+
     pub(crate) fn insert(&self, segment: u64, index: &Arc<SegmentIndex>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.entries.insert(segment, index.clone()).is_none() {

@@ -82,6 +82,11 @@ impl SeriesLog {
         Ok(log.end())
     }
 
+    /// The file, and where the last record ends that was written.
+    pub(crate) fn position(&self) -> (Arc<dyn File>, u64) {
+        self.log().position()
+    }
+
     /// The end that is known to be durable.
     pub(crate) fn durable_end(&self) -> u64 {
         self.log().synced_end()

@@ -67,6 +67,7 @@ impl Core {
         let (bytes, free) = self.pool.bytes();
         let segments = self.manifest.lock().unwrap_or_else(PoisonError::into_inner).catalog().segments.len();
         list.extend([("live_block_bytes", bytes), ("free_block_bytes", free), ("segments", segments as u64)]);
+        list.push(("partial_answers", self.partial.answers()));
         list
     }
 }

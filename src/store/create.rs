@@ -5,16 +5,14 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::fs::{File, FileSystem, LockKind};
-use crate::maintain::core::{POISON_FILE, segments_dir};
+use crate::maintain::core::{ASIDE_DIR, POISON_FILE, segments_dir};
+pub(super) use crate::maintain::core::{CONTROL_FILE, LIVE_DIR, SERIES_FILE};
 use crate::model::now;
 use crate::storage::control::Control;
 use crate::storage::manifest::{self, Manifest};
 use crate::storage::series_log::SeriesLog;
 
-pub(super) const CONTROL_FILE: &str = "control";
 pub(super) const LOCK_FILE: &str = "lock";
-pub(super) const SERIES_FILE: &str = "series.log";
-pub(super) const LIVE_DIR: &str = "live";
 pub(super) const SPILL_DIR: &str = "spill";
 const MANIFEST_PREFIX: &str = "manifest-";
 const SEGMENTS_DIR: &str = "segments";
@@ -25,18 +23,24 @@ pub(super) fn names(fs: &dyn FileSystem, path: &Path) -> Result<Vec<String>> {
         fs.create_dir(path)?;
         return Ok(Vec::new());
     };
+    let names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
+    check_names(path, names.iter().map(String::as_str))?;
+    Ok(names)
+}
+
+/// An error for a directory that has no control page, but something that is no part of a store.
+pub(super) fn check_names<'a>(path: &Path, names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
     let is_ours = |name: &str| {
         let name = name.strip_suffix(".tmp").unwrap_or(name);
-        [CONTROL_FILE, LOCK_FILE, "series", SERIES_FILE, LIVE_DIR, SPILL_DIR, SEGMENTS_DIR, POISON_FILE].contains(&name)
-            || name.starts_with(MANIFEST_PREFIX)
+        let parts = [CONTROL_FILE, LOCK_FILE, "series", SERIES_FILE, LIVE_DIR, SPILL_DIR, SEGMENTS_DIR, ASIDE_DIR];
+        parts.contains(&name) || name == POISON_FILE || name.starts_with(MANIFEST_PREFIX)
     };
-    let names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
-    match names.iter().find(|name| !is_ours(name)) {
-        Some(other) if !names.iter().any(|name| name == CONTROL_FILE) => {
+    match names.clone().find(|name| !is_ours(name)) {
+        Some(other) if !names.clone().any(|name| name == CONTROL_FILE) => {
             let reason = format!("it has no control page, but a {other:?}");
             Err(Error::NotAStore { path: path.into(), reason })
         }
-        _ => Ok(names),
+        _ => Ok(()),
     }
 }
 
@@ -61,7 +65,7 @@ pub(super) fn lock(fs: &dyn FileSystem, path: &Path) -> Result<Arc<dyn File>> {
 /// it cannot hold anything. Else somebody lost the page, and nothing is touched.
 pub(super) fn create(fs: &Arc<dyn FileSystem>, path: &Path, leftovers: &[String]) -> Result<()> {
     check_empty(&**fs, path, leftovers)?;
-    let is_file = |name: &&String| ![LOCK_FILE, LIVE_DIR, SEGMENTS_DIR, SPILL_DIR].contains(&name.as_str());
+    let is_file = |name: &&String| ![LOCK_FILE, LIVE_DIR, SEGMENTS_DIR, SPILL_DIR, ASIDE_DIR].contains(&name.as_str());
     leftovers.iter().filter(is_file).try_for_each(|name| fs.remove(&path.join(name)))?;
     fs.create_dir(&path.join(LIVE_DIR))?;
     fs.create_dir(&segments_dir(path))?;

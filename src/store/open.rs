@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crossbeam::channel::unbounded;
 
+use crate::care::repair::move_files;
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
 use crate::ingest::clock::HybridClock;
@@ -15,13 +16,14 @@ use crate::ingest::live_block::Released;
 use crate::ingest::pool::BlockPool;
 use crate::ingest::recover::{Found, Known, Recovered, recover};
 use crate::maintain::background::Background;
-use crate::maintain::core::{Core, POISON_FILE, segments_dir};
+use crate::maintain::core::{Core, POISON_FILE, aside_dir, segments_dir};
 use crate::maintain::counters::Counters;
 use crate::model::{Schema, TableId, TableSchema};
 use crate::options::Options;
+use crate::snapshot::aside::Partial;
 use crate::snapshot::cut::Gate;
 use crate::snapshot::view::Stage;
-use crate::snapshot::{BlockView, TableState, View, ViewCell};
+use crate::snapshot::{Aside, BlockView, TableState, View, ViewCell};
 use crate::storage::control::{Control, Ends};
 use crate::storage::edit::Edit;
 use crate::storage::manifest::{Catalog, Manifest};
@@ -137,8 +139,8 @@ pub(super) fn declare(core: &Core, schema: &Schema) -> Result<()> {
             limit("tables_max", core.options.tables_max, view.tables.len() + 1)?;
             let id: TableId = view.tables.keys().last().map_or(0, |last| last + 1);
             let made = TableSchema::declared(id, schema);
-            let state =
-                table_state(Arc::new(made.clone()), schema.policies.partition.map(crate::model::time::nanos_of));
+            let partition_ns = schema.policies.partition.map(crate::model::time::nanos_of);
+            let state = table_state(Arc::new(made.clone()), partition_ns, core.partial.clone());
             core.commit_in(&mut declaring, vec![Edit::AddTable(made)], |view| {
                 view.tables.insert(id, Arc::new(state));
             })
@@ -146,9 +148,10 @@ pub(super) fn declare(core: &Core, schema: &Schema) -> Result<()> {
     }
 }
 
-fn table_state(schema: Arc<TableSchema>, partition_ns: Option<i64>) -> TableState {
+fn table_state(schema: Arc<TableSchema>, partition_ns: Option<i64>, partial: Arc<Partial>) -> TableState {
+    let aside = Aside::new(partial);
     let series = Arc::new(SeriesTable::new(schema.tags.len()));
-    TableState { series, schema, partition_ns, segments: Arc::default(), blocks: Vec::new() }
+    TableState { series, schema, partition_ns, segments: Arc::default(), aside, blocks: Vec::new() }
 }
 
 /// A store on its way from disk to memory.
@@ -176,8 +179,10 @@ impl Opening {
         let (manifest, manifest_cut) = Manifest::open(self.fs.clone(), &self.path, &names, durable, was_poisoned)?;
         let catalog = manifest.catalog().clone();
         let cache = Arc::new(MetadataCache::new(self.options.metadata_cache_bytes_max));
-        let mut tables = self.tables(&catalog, &cache)?;
+        let partial = Arc::new(Partial::new(self.options.allow_partial));
+        let mut tables = self.tables(&catalog, &cache, &partial)?;
         let (series_log, series_cut) = self.series(&catalog, &tables, ends.series_end, was_poisoned)?;
+        self.finish_moves(&catalog)?;
         self.remove_orphans(&catalog)?;
         self.remove_spilled()?;
         let (blocks, nothing, marks) = self.blocks(&catalog, &tables, was_poisoned)?;
@@ -191,6 +196,7 @@ impl Opening {
         );
         self.recovery = Recovery {
             segments: catalog.segments.len(),
+            segments_aside: catalog.aside.len(),
             series: tables.values().map(|table| u64::from(table.series.count())).sum(),
             bytes_cut: manifest_cut + series_cut,
             was_poisoned,
@@ -222,6 +228,7 @@ impl Opening {
             clock: Arc::new(HybridClock::after(clock)),
             cache,
             counters: Counters::default(),
+            partial,
             sealing: Mutex::default(),
             sealed: Condvar::new(),
             work,
@@ -235,18 +242,36 @@ impl Opening {
         Ok(entries.ok_or_else(missing)?.into_iter().filter(|entry| entry.is_file).map(|entry| entry.name).collect())
     }
 
-    fn tables(&self, catalog: &Catalog, cache: &Arc<MetadataCache>) -> Result<BTreeMap<TableId, TableState>> {
-        let state =
-            |entry: &crate::storage::manifest::TableEntry| table_state(entry.schema.clone(), entry.partition_ns);
+    fn tables(
+        &self,
+        catalog: &Catalog,
+        cache: &Arc<MetadataCache>,
+        partial: &Arc<Partial>,
+    ) -> Result<BTreeMap<TableId, TableState>> {
+        let state = |entry: &crate::storage::manifest::TableEntry| {
+            table_state(entry.schema.clone(), entry.partition_ns, partial.clone())
+        };
         let mut tables: BTreeMap<_, _> = catalog.tables.iter().map(|(id, entry)| (*id, state(entry))).collect();
-        let dir = segments_dir(&self.path);
         for meta in catalog.segments.values() {
+            let is_aside = catalog.aside.contains(&meta.id);
+            let dir = if is_aside { aside_dir(&self.path) } else { segments_dir(&self.path) };
             let unknown = || Error::corrupted(&parquet_path(&dir, meta.id), 0, format!("no table {}", meta.table));
             let table = tables.get_mut(&meta.table).ok_or_else(unknown)?;
             let segment = Segment::new(meta.clone(), self.fs.clone(), &dir, cache.clone());
-            Arc::make_mut(&mut table.segments).push(Arc::new(segment));
+            let segments = if is_aside { &mut table.aside.segments } else { &mut table.segments };
+            Arc::make_mut(segments).push(Arc::new(segment));
         }
         Ok(tables)
+    }
+
+    /// Moves files of segments that went aside, or did not come back, before the last process died.
+    fn finish_moves(&self, catalog: &Catalog) -> Result<()> {
+        let (segments, aside) = (segments_dir(&self.path), aside_dir(&self.path));
+        if catalog.aside.is_empty() {
+            return Ok(());
+        }
+        self.fs.create_dir(&aside)?;
+        catalog.aside.iter().try_for_each(|id| move_files(&*self.fs, &segments, &aside, *id))
     }
 
     /// Replays the series log into the tables, and checks that no series is missing that the manifest counts.

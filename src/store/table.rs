@@ -53,7 +53,7 @@ impl Table {
     /// All rows of this moment, batch by batch, without SQL.
     ///
     /// # Errors
-    /// [`Closed`](crate::Error::Closed); the iterator's items say what a segment's file does.
+    /// [`Closed`](crate::Error::Closed); [`SegmentAside`](crate::Error::SegmentAside) if a segment is; the iterator's items say what a segment's file does.
     ///
     /// ```
     /// # use denyut::prelude::*;
@@ -68,7 +68,9 @@ impl Table {
     pub fn scan(&self) -> Result<Scan> {
         self.inner.core.check_open()?;
         let unknown = || Error::UnknownTable { table: self.name().into() };
-        self.inner.core.snapshot().table(self.name()).cloned().map(Scan::new).ok_or_else(unknown)
+        let table = self.inner.core.snapshot().table(self.name()).cloned().ok_or_else(unknown)?;
+        table.aside.check(&table.schema, None)?;
+        Ok(Scan::new(table))
     }
 
     /// The series of these tag values, in the order the tags were declared; it becomes one if it is not yet.

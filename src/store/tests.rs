@@ -3,7 +3,9 @@
 
 mod care;
 mod power_loss;
+mod repair;
 mod scenarios;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -7,7 +7,7 @@ use crate::fs::{FileSystem, read_all};
 const STORE: &str = "/store";
 
 /// Every file below `dir` with its bytes.
-fn files(fs: &SimFs, dir: &str) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn files(fs: &SimFs, dir: &str) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in fs.read_dir(Path::new(dir)).unwrap().unwrap_or_default() {
         let path = format!("{dir}/{}", entry.name);
@@ -27,7 +27,7 @@ fn write(fs: &SimFs, path: &str, bytes: &[u8]) {
 }
 
 /// A store with 60 sealed rows and 40 live ones, closed.
-fn closed(seed: u64) -> Arc<SimFs> {
+pub(super) fn closed(seed: u64) -> Arc<SimFs> {
     let fs = SimFs::new(seed);
     let store = open_sim(&fs).unwrap();
     let table = store.table(numbered()).unwrap();
