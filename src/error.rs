@@ -193,6 +193,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A directory that has to be empty.
+    #[error("{} is not empty; back up into an empty or absent directory", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Written by a later version of this crate.
     #[error("{} has format version {found}, this build reads up to {supported}; upgrade denyut", path.display())]
     NewerVersion {
@@ -352,6 +358,7 @@ impl Error {
             | Self::InvalidTime { .. }
             | Self::FarFuture { .. }
             | Self::NotAStore { .. }
+            | Self::NotEmpty { .. }
             | Self::NewerVersion { .. }
             | Self::CopyOnWrite { .. }
             | Self::Batch { .. } => ErrorKind::Invalid,

@@ -23,7 +23,7 @@ pub use arrow;
 pub use datafusion;
 pub use parquet;
 
-pub use care::{Damage, Mended, Mending, Progress, Repair, Verification};
+pub use care::{Backup, Damage, Mended, Mending, Progress, Repair, Stat, TableStat, Verification};
 pub use error::{Error, ErrorKind, Result};
 pub use model::{
     Appended, Dedup, Field, FieldType, Policies, Rejection, Row, Schema, SeriesId, TableSchema, Time, Value, now,

@@ -16,6 +16,7 @@ use crate::storage::segment::Segment;
 use crate::storage::series_log::{Record, SeriesLog};
 use crate::storage::series_table::SeriesTable;
 
+use super::inventory;
 use super::progress::Report;
 use super::verify::{SegmentOf, Verification, Verifier, bytes_of};
 
@@ -46,6 +47,15 @@ pub(crate) fn verify<'a>(fs: &Arc<dyn FileSystem>, path: &Path, report: &'a mut 
     verifier.note(&control, &control_path, None);
     verifier.note(&manifest, path, None);
     verifier.note(&series, &path.join(SERIES_FILE), None);
+    match inventory::read(&**fs, path) {
+        Ok(listed) => {
+            for entry in listed.into_iter().flatten() {
+                let file = path.join(&entry.name);
+                verifier.failed(&inventory::check(&**fs, path, &entry), &file, None);
+            }
+        }
+        Err(error) => verifier.failed::<()>(&Err(error), path, None),
+    }
     for file in blocks {
         let checked = check_file(&*file, &|block, generation| closed.is_done(block, generation));
         let checked = checked.and_then(|checked| closed.check_table(&*file, checked));

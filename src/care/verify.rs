@@ -20,6 +20,7 @@ use crate::storage::series_log::{Record, SeriesLog};
 use crate::storage::series_table::SeriesTable;
 
 use super::progress::{Meter, Report};
+use super::units::{Bytes, Count};
 
 /// What [`Store::verify`](crate::Store::verify) read, and what of it is not what was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl Verification {
 impl fmt::Display for Verification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { files, bytes, segments, segments_aside, rows, uncommitted_rows, damages } = self;
-        write!(f, "{files} files, {bytes} bytes, {segments} segments, {rows} rows")?;
+        write!(f, "{files} files, {}, {segments} segments, {} rows", Bytes(*bytes), Count(*rows))?;
         if *uncommitted_rows > 0 {
             write!(f, ", {uncommitted_rows} rows not synced yet")?;
         }
@@ -205,6 +206,11 @@ impl<'a> Verifier<'a> {
     /// Notes a file that concerns all of the store, or `table`.
     pub(super) fn note<T>(&mut self, checked: &Result<T>, path: &Path, table: Option<String>) {
         self.found.files += 1;
+        self.failed(checked, path, table);
+    }
+
+    /// Notes a file that is counted elsewhere, if it is not what it should be.
+    pub(super) fn failed<T>(&mut self, checked: &Result<T>, path: &Path, table: Option<String>) {
         if let Err(error) = checked {
             let (path, offset, reason) = place(error, path);
             self.damage(Damage { path, offset, reason, table, segment: None, rows: 0, time: None });

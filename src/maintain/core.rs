@@ -37,6 +37,8 @@ pub(crate) const CONTROL_FILE: &str = "control";
 pub(crate) const SERIES_FILE: &str = "series.log";
 /// Where live blocks are.
 pub(crate) const LIVE_DIR: &str = "live";
+/// Where segments are.
+pub(crate) const SEGMENTS_DIR: &str = "segments";
 /// Where the files of damaged segments are.
 pub(crate) const ASIDE_DIR: &str = "aside";
 /// Name of the file that says that a sync failed.
@@ -193,5 +195,5 @@ pub(crate) fn aside_dir(store: &Path) -> PathBuf {
 
 /// Where a store's segments are.
 pub(crate) fn segments_dir(store: &Path) -> PathBuf {
-    store.join("segments")
+    store.join(SEGMENTS_DIR)
 }

@@ -191,7 +191,11 @@ pub(crate) fn check(path: &Path, bytes: &[u8], durable_end: u64) -> Result<Catal
 impl Manifest {
     /// Makes the manifest of an empty store.
     pub(crate) fn create(fs: Arc<dyn FileSystem>, dir: &Path) -> Result<Self> {
-        let catalog = Catalog { next_segment: 1, ..Catalog::default() };
+        Self::write(fs, dir, Catalog { next_segment: 1, ..Catalog::default() })
+    }
+
+    /// Makes the first manifest of a store that has `catalog`.
+    pub(crate) fn write(fs: Arc<dyn FileSystem>, dir: &Path, catalog: Catalog) -> Result<Self> {
         let log = FrameLog::create(&*fs, &path(dir, 1), KIND, 1, &encode(catalog.edits()))?;
         let rewritten_bytes = log.end();
         Ok(Self { fs, dir: dir.into(), number: 1, log, rewritten_bytes, catalog })

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::care::{Progress, Repair, Verification, offline};
+use crate::care::{Backup, Progress, Repair, Stat, Verification, offline};
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
 use crate::options::Options;
@@ -76,6 +76,80 @@ impl Store {
     pub fn repair_with(&self, mut report: impl FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<Repair> {
         self.inner.core.gate.check()?;
         self.inner.core.repair(&mut report)
+    }
+}
+
+impl Store {
+    /// Copies the store of this moment to `dir`, which is empty or absent, while it is written. The copy opens as a store and
+    /// has exactly the rows that a query begun now would see, in all tables at one moment, synced or not.
+    ///
+    /// Segments are shared by hard links, since they never change, or copied to another file system; of live blocks the rows
+    /// are copied. A link is no second copy: for safety against a bad disk, back up to another one, or copy the backup. It is
+    /// durable when this returns; one that is cut short says so and opens as nothing.
+    ///
+    /// # Errors
+    /// [`NotEmpty`](Error::NotEmpty), [`Closed`](Error::Closed), and what the file system says; remove the directory then.
+    ///
+    /// # Cost
+    /// Reads and writes the unsealed rows, one link a segment; nobody waits for longer than a snapshot takes.
+    ///
+    /// ```
+    /// # use std::ops::ControlFlow;
+    /// # use denyut::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let copy = dir.path().join("copy");
+    /// # let city = Store::open(dir.path().join("kota"))?;
+    /// let water = city.table(Schema::new("water").tag("gate").f64("level_cm", "cm"))?;
+    /// water.writer()?.append(row! { gate: "Sei Wie", level_cm: 142.0 })?;
+    /// let backup = city.backup(&copy)?;
+    /// assert_eq!(backup.rows, 1);
+    /// assert!(Store::options().verify(&copy, |_| ControlFlow::Continue(()))?.is_whole());
+    /// assert_eq!(Store::open(&copy)?.recovery().live_rows, 1);
+    /// # Ok::<(), denyut::Error>(())
+    /// ```
+    pub fn backup(&self, dir: impl AsRef<Path>) -> Result<Backup> {
+        self.backup_with(dir, |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`backup`](Self::backup), telling `report` how far it is.
+    ///
+    /// # Errors
+    /// Also [`Stopped`](Error::Stopped) if `report` breaks off; remove the directory then.
+    pub fn backup_with(
+        &self,
+        dir: impl AsRef<Path>,
+        mut report: impl FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Backup> {
+        self.inner.core.check_open()?;
+        let dir = dir.as_ref();
+        let dir = std::path::absolute(dir).map_err(|source| Error::io("finding", dir, source))?;
+        self.inner.core.backup(&dir, create::store_id(&dir), &mut report)
+    }
+}
+
+impl Store {
+    /// Rows, series, segments and bytes of each table and in all, and how much room is left on the disk.
+    ///
+    /// # Errors
+    /// [`Closed`](Error::Closed), and what the file system says.
+    ///
+    /// # Cost
+    /// A look at the view and at times of rows that nobody looked at before; reads no segment.
+    ///
+    /// ```
+    /// # use denyut::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let city = Store::open(dir.path().join("kota"))?;
+    /// # let water = city.table(Schema::new("water").tag("gate").f64("level_cm", "cm"))?;
+    /// water.writer()?.append(row! { gate: "Sei Wie", level_cm: 142.0 })?;
+    /// let stat = city.stat()?;
+    /// assert_eq!((stat.total.rows, stat.total.live_rows), (1, 1));
+    /// println!("{stat}");
+    /// # Ok::<(), denyut::Error>(())
+    /// ```
+    pub fn stat(&self) -> Result<Stat> {
+        self.inner.core.check_open()?;
+        self.inner.core.stat()
     }
 }
 

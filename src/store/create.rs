@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::care::backup::UNFINISHED_FILE;
+use crate::care::inventory::INVENTORY_FILE;
 use crate::error::{Error, Result};
 use crate::fs::{File, FileSystem, LockKind};
-use crate::maintain::core::{ASIDE_DIR, POISON_FILE, segments_dir};
+use crate::maintain::core::{ASIDE_DIR, POISON_FILE, SEGMENTS_DIR, segments_dir};
 pub(super) use crate::maintain::core::{CONTROL_FILE, LIVE_DIR, SERIES_FILE};
 use crate::model::now;
 use crate::storage::control::Control;
@@ -15,7 +17,6 @@ use crate::storage::series_log::SeriesLog;
 pub(super) const LOCK_FILE: &str = "lock";
 pub(super) const SPILL_DIR: &str = "spill";
 const MANIFEST_PREFIX: &str = "manifest-";
-const SEGMENTS_DIR: &str = "segments";
 
 /// The names in a directory that is a store, or that may become one; an error if it is something else.
 pub(super) fn names(fs: &dyn FileSystem, path: &Path) -> Result<Vec<String>> {
@@ -32,9 +33,14 @@ pub(super) fn names(fs: &dyn FileSystem, path: &Path) -> Result<Vec<String>> {
 pub(super) fn check_names<'a>(path: &Path, names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
     let is_ours = |name: &str| {
         let name = name.strip_suffix(".tmp").unwrap_or(name);
-        let parts = [CONTROL_FILE, LOCK_FILE, "series", SERIES_FILE, LIVE_DIR, SPILL_DIR, SEGMENTS_DIR, ASIDE_DIR];
-        parts.contains(&name) || name == POISON_FILE || name.starts_with(MANIFEST_PREFIX)
+        let dirs = [LIVE_DIR, SPILL_DIR, SEGMENTS_DIR, ASIDE_DIR];
+        let files = [CONTROL_FILE, LOCK_FILE, "series", SERIES_FILE, POISON_FILE, INVENTORY_FILE];
+        dirs.contains(&name) || files.contains(&name) || name.starts_with(MANIFEST_PREFIX)
     };
+    if names.clone().any(|name| name == UNFINISHED_FILE) {
+        let reason = "it is a backup that was cut short; remove it and back up again".into();
+        return Err(Error::NotAStore { path: path.into(), reason });
+    }
     match names.clone().find(|name| !is_ours(name)) {
         Some(other) if !names.clone().any(|name| name == CONTROL_FILE) => {
             let reason = format!("it has no control page, but a {other:?}");
@@ -105,7 +111,7 @@ fn check_empty(fs: &dyn FileSystem, path: &Path, leftovers: &[String]) -> Result
 }
 
 /// Tells stores apart. Unique for any two that were not made in one process in the same nanosecond at the same path.
-fn store_id(path: &Path) -> [u8; 16] {
+pub(super) fn store_id(path: &Path) -> [u8; 16] {
     let time = now().as_nanos().to_le_bytes();
     let place = crc32fast::hash(path.as_os_str().as_encoded_bytes()).to_le_bytes();
     let process = std::process::id().to_le_bytes();

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crossbeam::channel::unbounded;
 
+use crate::care::inventory::INVENTORY_FILE;
 use crate::care::repair::move_files;
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
@@ -48,6 +49,11 @@ impl Store {
             return Err(Error::CopyOnWrite { path, kind });
         }
         let lock = create::lock(&*fs, &path)?;
+        if names.iter().any(|name| name == INVENTORY_FILE) {
+            // What a backup was when it was made is of no use once it changes.
+            fs.remove(&path.join(INVENTORY_FILE))?;
+            fs.sync_dir(&path)?;
+        }
         let control_path = path.join(CONTROL_FILE);
         let (control, ends) = match Control::open(&*fs, &control_path)? {
             Some(found) => found,

@@ -1,6 +1,7 @@
 //! Scenarios over a whole store, on the simulator and on the real file system.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod backup;
 mod care;
 mod power_loss;
 mod repair;
