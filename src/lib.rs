@@ -34,6 +34,12 @@ pub use query::Rows;
 pub use snapshot::scan::Scan;
 pub use store::{Recovery, Store, Table, Writer};
 
+/// Pages to read, which hold no code.
+pub mod _pages {
+    #[doc = include_str!("docs/operate.md")]
+    pub mod operate {}
+}
+
 /// What most programs need: `use denyut::prelude::*`.
 pub mod prelude {
     #[cfg(feature = "sql")]

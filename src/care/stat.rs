@@ -179,7 +179,8 @@ impl fmt::Display for Stat {
         }
         let TableStat { segments_aside, rows_aside, .. } = self.total;
         if segments_aside > 0 {
-            writeln!(f, "{segments_aside} damaged segments with {} rows are set aside", Count(rows_aside))?;
+            let (segments, are) = if segments_aside == 1 { ("segment", "is") } else { ("segments", "are") };
+            writeln!(f, "{segments_aside} damaged {segments} with {} rows {are} set aside", Count(rows_aside))?;
         }
         let (live, free) = (Bytes(self.live_block_bytes), Bytes(self.free_block_bytes));
         write!(f, "{} on disk: {} in segments, ", Bytes(self.bytes()), Bytes(self.total.segment_bytes))?;

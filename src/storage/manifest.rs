@@ -110,7 +110,9 @@ impl Catalog {
                 .chain(partition)
         });
         let segments = self.segments.values().cloned().map(Edit::AddSegment);
-        let aside = self.aside.iter().map(|segment| Edit::SetAside { segment: *segment, aside: true });
+        // One that was removed since has nothing to be set aside.
+        let aside = self.aside.iter().filter(|segment| self.segments.contains_key(segment));
+        let aside = aside.map(|segment| Edit::SetAside { segment: *segment, aside: true });
         let seals = self.seals.iter().map(|(block, sealed)| Edit::Seal { block: *block, sealed: *sealed });
         std::iter::once(marks).chain(tables).chain(segments).chain(aside).chain(seals)
     }

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod bad_input;
+#[cfg(feature = "sql")]
+mod care;
 mod chance;
 mod child;
 mod damage;

@@ -176,6 +176,22 @@ fn a_damaged_row_of_a_backup_is_an_error_to_whoever_opens_it() {
 }
 
 #[test]
+fn a_poisoned_store_can_be_backed_up_with_all_that_queries_see() {
+    use crate::fs::sim::{Fault, FaultKind};
+    let fs = SimFs::new(7);
+    let store = made(&fs);
+    fs.fail_after(0, Fault { kind: FaultKind::FailedSync, once: true });
+    assert!(matches!(store.sync(), Err(Error::Poisoned { .. })));
+    let made = backup(&store).unwrap();
+    assert_eq!(made.rows, 130);
+    assert!(verify_closed(&fs, COPY).is_whole());
+    let copy = open_copy(&fs).unwrap();
+    assert!(copy.recovery().is_whole(), "{:?}", copy.recovery());
+    assert_eq!(rows(&copy), rows(&store));
+    assert!(matches!(store.repair(), Err(Error::Poisoned { .. })));
+}
+
+#[test]
 fn a_directory_that_is_not_empty_is_refused() {
     let fs = SimFs::new(5);
     let store = made(&fs);

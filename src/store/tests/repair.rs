@@ -88,7 +88,7 @@ fn a_damaged_segment_is_set_aside_and_comes_back_restored() {
     assert_eq!((stat.total.rows, stat.total.segments_aside, stat.total.rows_aside), (81, 1, 200), "{stat}");
     assert_eq!(stat.tables.iter().map(|table| table.table.as_str()).collect::<Vec<_>>(), ["numbered", "other"]);
     assert_eq!(stat.tables[0].time, OTHERS.map(time_of).min().zip(OTHERS.map(time_of).max()));
-    assert!(stat.to_string().contains("1 damaged segments with 200 rows are set aside"), "{stat}");
+    assert!(stat.to_string().contains("1 damaged segment with 200 rows is set aside"), "{stat}");
     assert_eq!((repair.mended[0].table.as_str(), repair.mended[0].rows), ("numbered", 200));
     assert_eq!(repair.mended[0].time, (time_of(0), time_of(199)));
     let Err(Error::SegmentAside { table: name, segment, path, rows, min_time, max_time }) = table.scan() else {
