@@ -139,7 +139,8 @@ fn tend(store: &Store, command: &Command, stop: &AtomicBool) -> Outcome<bool> {
             let made = store.backup_with(dir, |progress| bar.show(progress));
             if made.as_ref().is_err_and(|error| !matches!(error, Error::NotEmpty { .. })) {
                 // It was empty or absent before, and half a backup is of no use.
-                std::fs::remove_dir_all(dir)?;
+                // The error that matters is the first.
+                let _ = std::fs::remove_dir_all(dir);
             }
             let made = made?;
             bar.end();

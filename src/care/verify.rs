@@ -77,7 +77,7 @@ impl fmt::Display for Verification {
             write!(f, ", {uncommitted_rows} rows not synced yet")?;
         }
         if *segments_aside > 0 {
-            write!(f, ", {segments_aside} segments set aside before")?;
+            write!(f, ", {segments_aside} set aside before")?;
         }
         match damages.len() {
             0 => write!(f, ": whole"),
