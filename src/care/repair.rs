@@ -138,14 +138,13 @@ impl Core {
         let aside = aside_dir(&self.path);
         self.fs.create_dir(&aside).map_err(|error| self.poison_if_sync(error))?;
         let moved = Segment::new(segment.meta.clone(), self.fs.clone(), &aside, self.cache.clone());
-        let is_here = |segments: &[Arc<Segment>]| segments.iter().any(|segment| segment.meta.id == id);
         let gone = self.commit(
             |view| {
-                let here = view.tables.get(&table).is_some_and(|table| is_here(&table.segments));
+                let here = view.tables.get(&table).is_some_and(|table| has(&table.segments, id));
                 if here { vec![Edit::SetAside { segment: id, aside: true }] } else { Vec::new() }
             },
             |view| {
-                let Some(table) = view.table_mut(table).filter(|table| is_here(&table.segments)) else { return false };
+                let Some(table) = view.table_mut(table).filter(|table| has(&table.segments, id)) else { return false };
                 Arc::make_mut(&mut table.segments).retain(|segment| segment.meta.id != id);
                 Arc::make_mut(&mut table.aside.segments).push(Arc::new(moved));
                 true
@@ -169,16 +168,31 @@ impl Core {
         let segments = segments_dir(&self.path);
         move_files(&*self.fs, &aside_dir(&self.path), &segments, id).map_err(|error| self.poison_if_sync(error))?;
         let moved = Segment::new(segment.meta.clone(), self.fs.clone(), &segments, self.cache.clone());
-        self.commit(
-            |_| vec![Edit::SetAside { segment: id, aside: false }],
+        let back = self.commit(
             |view| {
-                let Some(table) = view.table_mut(table) else { return };
+                let aside = view.tables.get(&table).is_some_and(|table| has(&table.aside.segments, id));
+                if aside { vec![Edit::SetAside { segment: id, aside: false }] } else { Vec::new() }
+            },
+            |view| {
+                let table = view.table_mut(table).filter(|table| has(&table.aside.segments, id));
+                let Some(table) = table else { return false };
                 Arc::make_mut(&mut table.aside.segments).retain(|segment| segment.meta.id != id);
                 Arc::make_mut(&mut table.segments).push(Arc::new(moved));
+                true
             },
         )?;
-        Ok(true)
+        if !back {
+            // The manifest has forgotten it meanwhile, and nobody else knows where its files are now.
+            for path in [parquet_path, index_path] {
+                self.fs.remove(&path(&segments, id))?;
+            }
+        }
+        Ok(back)
     }
+}
+
+fn has(segments: &[Arc<Segment>], id: u64) -> bool {
+    segments.iter().any(|segment| segment.meta.id == id)
 }
 
 fn told(how: Mending, table: &TableState, segment: &Segment) -> Mended {
