@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::model::Time;
+
 /// The result of every fallible call in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -29,6 +31,8 @@ pub enum ErrorKind {
     Closed,
     /// The query was refused or stopped.
     Query,
+    /// The caller stopped it.
+    Stopped,
 }
 
 /// Everything that can go wrong, with its place.
@@ -177,6 +181,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A directory that has to be empty.
+    #[error("{} is not empty; back up into an empty or absent directory", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Written by a later version of this crate.
     #[error("{} has format version {found}, this build reads up to {supported}; upgrade denyut", path.display())]
     NewerVersion {
@@ -223,6 +233,24 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A damaged segment was set aside, and the answer would lack its rows.
+    #[error(
+        "table {table:?}: segment {segment} with {rows} rows between {min_time} and {max_time} is damaged and was set aside; ask for other times, restore {} and repair, or open with allow_partial", path.display()
+    )]
+    SegmentAside {
+        /// The table.
+        table: String,
+        /// The segment.
+        segment: u64,
+        /// Its file.
+        path: PathBuf,
+        /// Rows in it.
+        rows: u64,
+        /// The earliest time in it.
+        min_time: Time,
+        /// The latest time in it.
+        max_time: Time,
+    },
     /// A sync failed earlier. Never retried, because the kernel may have dropped the pages.
     #[error("store {} is poisoned by a failed sync ({reason}): rows since the last good sync are indeterminate; close it, check the disk, open it again", path.display())]
     Poisoned {
@@ -258,6 +286,12 @@ pub enum Error {
     Forked {
         /// The process that opened the store.
         pid: u32,
+    },
+    /// The caller's own report of progress asked for an end. Nothing is half done.
+    #[error("{what} was stopped by its caller")]
+    Stopped {
+        /// What was being done.
+        what: &'static str,
     },
     /// A background thread could not be started or died.
     #[error("background work stopped: {reason}")]
@@ -336,6 +370,7 @@ impl Error {
             | Self::UnknownSeries { .. }
             | Self::InvalidTime { .. }
             | Self::NotAStore { .. }
+            | Self::NotEmpty { .. }
             | Self::NewerVersion { .. }
             | Self::CopyOnWrite { .. }
             | Self::Batch { .. } => ErrorKind::Invalid,
@@ -344,9 +379,10 @@ impl Error {
                 ErrorKind::Busy
             }
             Self::StorageFull { .. } | Self::Io { .. } | Self::Background { .. } => ErrorKind::Storage,
-            Self::Corrupted { .. } => ErrorKind::Corrupted,
+            Self::Corrupted { .. } | Self::SegmentAside { .. } => ErrorKind::Corrupted,
             Self::Poisoned { .. } => ErrorKind::Poisoned,
             Self::Closed | Self::Forked { .. } => ErrorKind::Closed,
+            Self::Stopped { .. } => ErrorKind::Stopped,
             Self::TooComplex { .. }
             | Self::ReadOnlySql { .. }
             | Self::QueryTimeout { .. }

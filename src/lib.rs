@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod care;
 mod error;
 mod fs;
 mod ingest;
@@ -22,6 +23,7 @@ pub use arrow;
 pub use datafusion;
 pub use parquet;
 
+pub use care::{Backup, Damage, Mended, Mending, Progress, Repair, Stat, TableStat, Verification};
 pub use error::{Error, ErrorKind, Result};
 pub use model::{
     Appended, Dedup, Field, FieldType, Policies, Rejection, Row, Schema, SeriesId, TableSchema, Time, Value, now,
@@ -31,6 +33,12 @@ pub use options::{Durability, Options, Overload};
 pub use query::Rows;
 pub use snapshot::scan::Scan;
 pub use store::{Maintained, Pause, Reader, Recovery, Store, Table, Writer};
+
+/// Pages to read, which hold no code.
+pub mod _pages {
+    #[doc = include_str!("docs/operate.md")]
+    pub mod operate {}
+}
 
 /// What most programs need: `use denyut::prelude::*`.
 pub mod prelude {

@@ -75,6 +75,7 @@ pub struct Options {
     pub(crate) future_max: Duration,
     pub(crate) quarantine_retention: Duration,
     pub(crate) allow_copy_on_write: bool,
+    pub(crate) allow_partial: bool,
     pub(crate) metadata_cache_bytes_max: usize,
     pub(crate) pinned_bytes_max: u64,
     pub(crate) snapshot_timeout: Duration,
@@ -116,6 +117,7 @@ impl Default for Options {
             future_max: Duration::from_secs(366 * 86_400),
             quarantine_retention: Duration::from_secs(90 * 86_400),
             allow_copy_on_write: false,
+            allow_partial: false,
             metadata_cache_bytes_max: 64 << 20,
             pinned_bytes_max: 8 << 30,
             snapshot_timeout: Duration::from_secs(5),
@@ -193,6 +195,10 @@ impl Options {
         /// Open on btrfs, zfs or bcachefs too, where preallocation does not keep a full disk from killing the process.
         /// Default false.
         allow_copy_on_write: bool,
+        /// Answer without the rows of damaged segments that were set aside, where a query over their range else is
+        /// [`SegmentAside`](crate::Error::SegmentAside). The counter `partial_answers` says how often that happened, and
+        /// `system.segments` which they are. Default false.
+        allow_partial: bool,
         /// Bytes of segment footers and series indexes kept in memory. Default 64 MiB.
         metadata_cache_bytes_max: usize,
         /// Bytes of segments that the store has replaced or dropped and that snapshots still read, in this process and in

@@ -42,6 +42,13 @@ pub(crate) struct Identity {
     pub(crate) inode: u64,
 }
 
+/// How large a file system is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Space {
+    pub(crate) bytes: u64,
+    pub(crate) free_bytes: u64,
+}
+
 /// One name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DirEntry {
@@ -63,6 +70,9 @@ pub(crate) trait FileSystem: Send + Sync + Debug {
     fn open_read(&self, path: &Path) -> Result<Option<Arc<dyn File>>>;
     /// Renames a file, replacing what has the name. Durable after [`sync_dir`](Self::sync_dir).
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+    /// Gives a file a second name, which must be free; false if it cannot have one there, because it is gone or the place is
+    /// on another file system. Durable after [`sync_dir`](Self::sync_dir).
+    fn link(&self, from: &Path, to: &Path) -> Result<bool>;
     /// Removes a name. Fine if it is not there.
     fn remove(&self, path: &Path) -> Result<()>;
     /// Removes a directory and all that is in it. Fine if it is not there. Not durable: for what nobody misses.
@@ -71,6 +81,8 @@ pub(crate) trait FileSystem: Send + Sync + Debug {
     fn sync_dir(&self, path: &Path) -> Result<()>;
     /// The name of the file system under `path`, if it is one that writes copies and so cannot preallocate.
     fn copy_on_write(&self, path: &Path) -> Result<Option<&'static str>>;
+    /// How large the file system under `path` is, and how much of it is free to this process.
+    fn space(&self, path: &Path) -> Result<Space>;
     /// Which boot of the kernel this is: what the page cache knows lives as long.
     fn boot_id(&self) -> [u8; 16];
     /// Bytes that were written to files so far; what the kernel writes back of mapped memory by itself is not counted.

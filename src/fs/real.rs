@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 
 use super::mapping::{Backing, check_write_back};
-use super::{DirEntry, File, FileSystem, Identity, LockKind, Mapping};
+use super::{DirEntry, File, FileSystem, Identity, LockKind, Mapping, Space};
 use crate::error::{Error, Result};
 
 /// The kernel's file systems.
@@ -99,6 +99,16 @@ impl FileSystem for RealFs {
         fs::rename(from, to).map_err(|source| Error::io("renaming to", to, source))
     }
 
+    fn link(&self, from: &Path, to: &Path) -> Result<bool> {
+        use io::ErrorKind::{CrossesDevices, NotFound, PermissionDenied, TooManyLinks, Unsupported};
+        match fs::hard_link(from, to).map_err(|source| (source.kind(), source)) {
+            Ok(()) => Ok(true),
+            // File systems without hard links say that they do not permit them.
+            Err((CrossesDevices | NotFound | PermissionDenied | TooManyLinks | Unsupported, _)) => Ok(false),
+            Err((_, source)) => Err(Error::io("linking", to, source)),
+        }
+    }
+
     fn remove(&self, path: &Path) -> Result<()> {
         match fs::remove_file(path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::io("removing", path, source)),
@@ -128,6 +138,12 @@ impl FileSystem for RealFs {
             0xCA45_1A4E => Some("bcachefs"),
             _ => None,
         })
+    }
+
+    fn space(&self, path: &Path) -> Result<Space> {
+        let stat = rustix::fs::statvfs(path).map_err(|source| Error::io("examining", path, source.into()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Space { bytes: bytes(stat.f_blocks), free_bytes: bytes(stat.f_bavail) })
     }
 
     fn boot_id(&self) -> [u8; 16] {

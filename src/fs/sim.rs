@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::handle::{OpenFile, SimFile};
 use self::machine::{Call, Inode, State};
-use super::{DirEntry, File, FileSystem};
+use super::{DirEntry, File, FileSystem, Space};
 use crate::error::{Error, Result};
 
 /// No simulated file is longer: a wild length is an error and not the end of the test process.
@@ -135,6 +135,12 @@ impl SimFs {
         self.machine.lock().copy_on_write = Some(kind);
     }
 
+    /// Makes it one that has no hard links.
+    #[cfg(test)]
+    pub(crate) fn forbid_links(&self) {
+        self.machine.lock().links = false;
+    }
+
     fn call<T>(&self, name: &'static str, path: &Path, act: impl FnOnce(&mut State) -> io::Result<T>) -> Result<T> {
         act(&mut self.machine.lock()).map_err(|source| Error::io(name, path, source))
     }
@@ -221,6 +227,22 @@ impl FileSystem for SimFs {
         })
     }
 
+    fn link(&self, from: &Path, to: &Path) -> Result<bool> {
+        self.call("linking", to, |state| {
+            state.permit(Call::Change)?;
+            let (from, to) = (state.tree.place(from)?, state.tree.place(to)?);
+            let Some(inode) = state.tree.find(&from).filter(|_| state.links) else { return Ok(false) };
+            if state.tree.is_directory(inode) {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            if state.tree.find(&to).is_some() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            state.tree.link(to, inode);
+            Ok(true)
+        })
+    }
+
     fn remove_dir(&self, path: &Path) -> Result<()> {
         // Only queries spill, and they do so outside of this trait: there never is such a directory here.
         match self.read_dir(path)? {
@@ -272,6 +294,14 @@ impl FileSystem for SimFs {
                 state.tree.find(&at).ok_or(io::ErrorKind::NotFound)?;
             }
             Ok(state.copy_on_write)
+        })
+    }
+
+    fn space(&self, path: &Path) -> Result<Space> {
+        // As much as one file may have: what fills is told by faults.
+        self.call("examining", path, |state| {
+            state.alive()?;
+            Ok(Space { bytes: FILE_BYTES_MAX as u64, free_bytes: FILE_BYTES_MAX as u64 })
         })
     }
 

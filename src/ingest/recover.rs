@@ -255,7 +255,7 @@ impl Reader<'_> {
     }
 
     /// Where the first checksum fails, if one does.
-    fn holds(&self, layout: &Layout, entry: &CommitEntry) -> Result<Option<usize>> {
+    pub(super) fn holds(&self, layout: &Layout, entry: &CommitEntry) -> Result<Option<usize>> {
         let fits = entry.rows <= layout.capacity as u64 && entry.heap_bytes <= layout.heap.len() as u64;
         if !fits {
             return Ok(Some(SLOTS));

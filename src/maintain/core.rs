@@ -18,6 +18,7 @@ use crate::ingest::pool::BlockPool;
 use crate::ingest::recover::poison;
 use crate::model::TableId;
 use crate::options::Options;
+use crate::snapshot::aside::Partial;
 use crate::snapshot::cut::{Gate, Shut};
 use crate::snapshot::view::Changing;
 use crate::snapshot::{Snapshot, View, ViewCell};
@@ -47,6 +48,7 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<Clock>,
     pub(crate) cache: Arc<MetadataCache>,
     pub(crate) counters: Counters,
+    pub(crate) partial: Arc<Partial>,
     /// Blocks that a thread is sealing.
     pub(crate) sealing: Mutex<Vec<u64>>,
     /// Signalled when a block leaves `sealing`.
@@ -164,12 +166,25 @@ impl Core {
             poison(&view.block.mapping, view.block.generation, view.block.committed());
         }
         // Best effort: the disk is failing. What matters is in the blocks' heads already, in the page cache at least.
-        let marked = self
-            .fs
-            .create(&self.path.join(POISON_FILE))
-            .and_then(|file| file.write_at(reason.as_bytes(), 0).and_then(|()| file.sync_data()))
-            .and_then(|()| self.fs.sync_dir(&self.path));
+        let marked = self.mark_poisoned(&reason);
         tracing::error!(%reason, marked = marked.is_ok(), "store poisoned by a failed sync");
         shut.error()
+    }
+}
+
+impl Core {
+    /// Leaves the file that says so to the next open. Several threads may meet a failing disk; the first reason stays.
+    fn mark_poisoned(&self, reason: &str) -> Result<()> {
+        let path = self.path.join(POISON_FILE);
+        let file = match self.fs.open(&path)? {
+            Some(file) => file,
+            // Another thread may have made it just now.
+            None => self.fs.create(&path).or_else(|error| self.fs.open(&path)?.ok_or(error))?,
+        };
+        if file.len()? == 0 {
+            file.write_at(reason.as_bytes(), 0)?;
+        }
+        file.sync_data()?;
+        self.fs.sync_dir(&self.path)
     }
 }

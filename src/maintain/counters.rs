@@ -76,4 +76,6 @@ counters! {
     retired_rows,
     /// Segments whose files were removed.
     segments_removed,
+    /// Damaged segments that a repair set aside.
+    segments_set_aside,
 }

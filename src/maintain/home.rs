@@ -147,10 +147,12 @@ impl Core {
         Ok(())
     }
 
-    /// A sync that failed while a block was being made is as bad as any other.
+    /// A sync that failed while a block or a segment was being made is as bad as any other. One of a file's bytes for
+    /// which there was no space is not: that file is removed, and made anew later.
     pub(crate) fn poison_if_sync(&self, error: Error) -> Error {
         match error {
-            Error::Io { operation: "syncing" | "syncing directory", .. } => self.poison(error),
+            Error::Io { operation: "syncing" | "syncing directory", .. }
+            | Error::StorageFull { operation: "syncing directory", .. } => self.poison(error),
             other => other,
         }
     }

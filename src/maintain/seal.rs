@@ -170,7 +170,9 @@ impl Core {
                 running.add_rows(rows.len() as u64);
                 source.gather(rows)
             });
-            unnamed.push(segment_writer::write(&self.fs, &self.segments_dir(), content, batches)?);
+            let written = segment_writer::write(&self.fs, &self.segments_dir(), content, batches);
+            // A name that a failed sync of the directory dropped would be taken for durable by the next sync that succeeds.
+            unnamed.push(written.map_err(|error| self.poison_if_sync(error))?);
         }
         Ok(unnamed)
     }

@@ -55,6 +55,14 @@ fn of_shared(error: &DataFusionError) -> Error {
     match error.find_root() {
         DataFusionError::External(inner) => match inner.downcast_ref::<Error>() {
             Some(Error::Corrupted { path, offset, reason }) => Error::corrupted(path, *offset, reason.clone()),
+            Some(Error::SegmentAside { table, segment, path, rows, min_time, max_time }) => Error::SegmentAside {
+                table: table.clone(),
+                segment: *segment,
+                path: path.clone(),
+                rows: *rows,
+                min_time: *min_time,
+                max_time: *max_time,
+            },
             Some(Error::Io { operation, path, source }) => Error::Io {
                 operation,
                 path: path.clone(),

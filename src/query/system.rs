@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -32,6 +33,8 @@ use crate::model::table::time_type;
 use crate::model::time::nanos_of;
 use crate::snapshot::{LiveRange, Snapshot, TableView};
 use crate::storage::edit::SegmentMeta;
+use crate::storage::places::{ASIDE_DIR, SEGMENTS_DIR};
+use crate::storage::segment_writer::parquet_path;
 
 /// The tables there are.
 pub(super) const NAMES: [&str; 10] = [
@@ -179,19 +182,27 @@ fn live_blocks(rows: &[(&TableView, &LiveRange)]) -> Columns {
     }
 }
 
-fn segments(rows: &[(&TableView, &SegmentMeta)]) -> Columns {
+fn segments(rows: &[(&TableView, &SegmentMeta, bool)]) -> Columns {
     columns! { rows;
-        "table_name": Text = |(table, _)| table.schema.name().to_string(),
-        "segment_id": Count = |(_, segment)| segment.id,
-        "partition_start": Time = |(_, segment)| (segment.partition_ns > 0).then_some(segment.partition_start_ns),
-        "partition_ns": Nanoseconds = |(_, segment)| (segment.partition_ns > 0).then_some(segment.partition_ns),
-        "rows": Count = |(_, segment)| segment.rows,
-        "series": Count = |(_, segment)| u64::from(segment.series),
-        "bytes": Count = |(_, segment)| segment.bytes,
-        "tier": Text = |(_, segment)| format!("{:?}", segment.tier).to_lowercase(),
-        "min_time": Time = |(_, segment)| segment.min_time,
-        "max_time": Time = |(_, segment)| segment.max_time,
+        "table_name": Text = |(table, ..)| table.schema.name().to_string(),
+        "segment_id": Count = |(_, segment, _)| segment.id,
+        "file": Text = |(_, segment, is_aside)| file_of(segment, *is_aside),
+        "partition_start": Time = |(_, segment, _)| (segment.partition_ns > 0).then_some(segment.partition_start_ns),
+        "partition_ns": Nanoseconds = |(_, segment, _)| (segment.partition_ns > 0).then_some(segment.partition_ns),
+        "rows": Count = |(_, segment, _)| segment.rows,
+        "series": Count = |(_, segment, _)| u64::from(segment.series),
+        "bytes": Count = |(_, segment, _)| segment.bytes,
+        "tier": Text = |(_, segment, _)| format!("{:?}", segment.tier).to_lowercase(),
+        "min_time": Time = |(_, segment, _)| segment.min_time,
+        "max_time": Time = |(_, segment, _)| segment.max_time,
+        "aside": Flag = |(.., is_aside)| *is_aside,
     }
+}
+
+/// Where a segment's Parquet file is, below the store.
+fn file_of(segment: &SegmentMeta, is_aside: bool) -> String {
+    let dir = if is_aside { ASIDE_DIR } else { SEGMENTS_DIR };
+    parquet_path(Path::new(dir), segment.id).display().to_string()
 }
 
 /// The segments of one partition together.
@@ -342,7 +353,12 @@ impl Listing {
                 let blocks = all.iter().flat_map(|table| table.live.iter().map(|range| (&**table, range)));
                 live_blocks(&blocks.collect::<Vec<_>>())
             }
-            "segments" => segments(&segments_of(all).collect::<Vec<_>>()),
+            "segments" => {
+                let aside =
+                    all.iter().flat_map(|table| table.aside.segments.iter().map(|of| (&**table, &of.meta, true)));
+                let read = segments_of(all).map(|(table, segment)| (table, segment, false));
+                segments(&read.chain(aside).collect::<Vec<_>>())
+            }
             "partitions" => partitions(&partition_rows(all)),
             "pins" => pins(&self.source.pins()),
             "background" => background(&self.source.background()),

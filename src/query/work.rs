@@ -92,6 +92,9 @@ pub(super) fn plan(view: &TableView, pruned: &Pruned, limit: Option<usize>, part
     let (mut all_partitions, mut kept_partitions) = (BTreeSet::new(), BTreeSet::new());
     let nothing = pruned.time.is_some_and(|time| time.is_empty())
         || pruned.series.as_ref().is_some_and(|set| set.matching() == 0);
+    if !nothing {
+        view.aside.check(&view.schema, pruned.time.map(|time| (time.lo, time.hi)))?;
+    }
     work.segments.of = view.segments.len();
     for segment in &*view.segments {
         let partition = (segment.meta.partition_start_ns, segment.meta.partition_ns);

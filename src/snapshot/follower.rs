@@ -33,6 +33,7 @@ use crate::storage::control::Control;
 use crate::storage::metadata_cache::MetadataCache;
 use crate::storage::pin::HeldPin;
 
+use super::aside::Partial;
 use super::cut::agree;
 use super::{Snapshot, View};
 use following::Following;
@@ -52,6 +53,7 @@ struct Place {
     control: Arc<Control>,
     cache: Arc<MetadataCache>,
     limits: Arc<Words>,
+    partial: Arc<Partial>,
 }
 
 /// A store that another process writes, or may write later.
@@ -90,7 +92,14 @@ impl Follower {
         control: Control,
     ) -> (Arc<Self>, Receiver<()>) {
         let cache = Arc::new(MetadataCache::new(options.metadata_cache_bytes_max));
-        let place = Place { fs, path: path.into(), control: Arc::new(control), cache, limits: Arc::default() };
+        let place = Place {
+            fs,
+            path: path.into(),
+            control: Arc::new(control),
+            cache,
+            limits: Arc::default(),
+            partial: Arc::new(Partial::new(options.allow_partial)),
+        };
         let (wake, woken) = bounded(1);
         let idle = Idle { last: Mutex::new(Instant::now()), awake: AtomicBool::new(false), wake };
         let following = Mutex::new(Following::default());

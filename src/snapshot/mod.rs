@@ -11,6 +11,7 @@
 
 #![cfg_attr(not(feature = "sql"), allow(dead_code, reason = "only SQL looks so closely"))]
 
+pub(crate) mod aside;
 pub(crate) mod copying;
 pub(crate) mod cut;
 pub(crate) mod follower;
@@ -31,6 +32,7 @@ use crate::storage::pin::HeldPin;
 pub(crate) use crate::storage::segment::Segment;
 pub(crate) use crate::storage::series_view::SeriesView;
 
+pub(crate) use aside::Aside;
 pub(crate) use live_range::LiveRange;
 pub(crate) use view::{BlockView, TableState, View, ViewCell};
 
@@ -48,13 +50,16 @@ pub(crate) struct TableView {
     pub(crate) series: SeriesView,
     pub(crate) live: Vec<LiveRange>,
     pub(crate) segments: Arc<Vec<Arc<Segment>>>,
+    /// Damaged ones, which are not read.
+    pub(crate) aside: Aside,
     pub(crate) partition_ns: Option<i64>,
 }
 
 impl TableView {
     /// A table without rows.
     pub(crate) fn empty(schema: Arc<TableSchema>) -> Self {
-        Self { schema, series: SeriesView::default(), live: Vec::new(), segments: Arc::default(), partition_ns: None }
+        let (series, segments, aside) = (SeriesView::default(), Arc::default(), Aside::default());
+        Self { schema, series, live: Vec::new(), segments, aside, partition_ns: None }
     }
 }
 
@@ -74,6 +79,7 @@ impl Snapshot {
                 schema: state.schema.clone(),
                 live: live.filter(|range| range.rows() > 0).collect(),
                 segments: state.segments.clone(),
+                aside: state.aside.clone(),
                 partition_ns: state.partition_ns,
                 // After the counts: every series of a counted row is there.
                 series: state.series.view(),

@@ -11,6 +11,8 @@ use crate::model::{TableId, TableSchema};
 use crate::storage::segment::Segment;
 use crate::storage::series_table::SeriesTable;
 
+use super::aside::Aside;
+
 /// All tables.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
@@ -24,6 +26,7 @@ pub(crate) struct TableState {
     pub(crate) series: Arc<SeriesTable>,
     pub(crate) partition_ns: Option<i64>,
     pub(crate) segments: Arc<Vec<Arc<Segment>>>,
+    pub(crate) aside: Aside,
     pub(crate) blocks: Vec<BlockView>,
 }
 

@@ -120,19 +120,21 @@ impl Control {
             return Err(Error::corrupted(path, file.len()?, "the control page is cut short"));
         }
         file.read_at(&mut head, 0)?;
-        let (body, stored) = head.split_at(SECTOR_BYTES - 4);
-        if !body.starts_with(&MAGIC) {
-            return Err(Error::NotAStore { path: path.into(), reason: "its control page is something else".into() });
-        }
-        if stored != crc32fast::hash(body).to_le_bytes() {
-            return Err(Error::corrupted(path, 0, "the control page's head fails its checksum"));
-        }
-        let version = Decoder::new(body.split_at(8).1).u32().unwrap_or(u32::MAX);
-        if version > VERSION {
-            return Err(Error::NewerVersion { path: path.into(), found: version, supported: VERSION });
-        }
+        check_head(path, &head)?;
         let mapping = file.map(FILE_BYTES)?;
         Ok(Some(Self { file, mapping, changing: Mutex::new(()) }))
+    }
+
+    /// The page's file.
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Checks what of the page has a checksum: its head.
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut head = [0; SECTOR_BYTES];
+        self.file.read_at(&mut head, 0)?;
+        check_head(self.file.path(), &head)
     }
 
     /// Says which process writes now. Comes when the store is whole: from here on readers believe the page.
@@ -300,4 +302,19 @@ fn checksum(words: &[u64; STATE_WORDS]) -> u64 {
     words.iter().for_each(|word| hasher.update(&word.to_le_bytes()));
     // Never zero, so that a state of zeros does not hold.
     u64::from(hasher.finalize()) | 1 << 32
+}
+
+fn check_head(path: &Path, head: &[u8; SECTOR_BYTES]) -> Result<()> {
+    let (body, stored) = head.split_at(SECTOR_BYTES - 4);
+    if !body.starts_with(&MAGIC) {
+        return Err(Error::NotAStore { path: path.into(), reason: "its control page is something else".into() });
+    }
+    if stored != crc32fast::hash(body).to_le_bytes() {
+        return Err(Error::corrupted(path, 0, "the control page's head fails its checksum"));
+    }
+    let version = Decoder::new(body.split_at(8).1).u32().unwrap_or(u32::MAX);
+    if version > VERSION {
+        return Err(Error::NewerVersion { path: path.into(), found: version, supported: VERSION });
+    }
+    Ok(())
 }

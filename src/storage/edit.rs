@@ -22,6 +22,8 @@ pub(crate) struct SegmentMeta {
     pub(crate) bytes: u64,
     /// Of the series index beside it.
     pub(crate) index_bytes: u64,
+    /// The checksum that the index carries: it vouches for the index, and that for every byte of the file.
+    pub(crate) index_checksum: u32,
     /// Distinct series in it.
     pub(crate) series: u32,
     /// How often its rows were written before.
@@ -74,6 +76,11 @@ pub(crate) enum Edit {
         table: TableId,
         count: u32,
     },
+    /// A segment that is damaged and not read, or is read again.
+    SetAside {
+        segment: u64,
+        aside: bool,
+    },
     /// Numbers that are never given again, and the clock that never goes back.
     Marks {
         next_segment: u64,
@@ -103,7 +110,7 @@ impl Edit {
             Self::AddSegment(meta) => {
                 out.u8(4).u64(meta.id).u32(meta.table).i64(meta.partition_start_ns).i64(meta.partition_ns);
                 out.i64(meta.min_time).i64(meta.max_time).u64(meta.rows).u64(meta.bytes).u64(meta.index_bytes);
-                out.u32(meta.series).u8(match meta.tier {
+                out.u32(meta.index_checksum).u32(meta.series).u8(match meta.tier {
                     Tier::Sealed => 0,
                     Tier::Merged => 1,
                     Tier::Cold => 2,
@@ -120,6 +127,9 @@ impl Edit {
             }
             Self::RemoveSegment { id } => {
                 out.u8(8).u64(*id);
+            }
+            Self::SetAside { segment, aside } => {
+                out.u8(9).u64(*segment).u8(u8::from(*aside));
             }
         }
     }
@@ -145,6 +155,7 @@ impl Edit {
                 rows: from.u64()?,
                 bytes: from.u64()?,
                 index_bytes: from.u64()?,
+                index_checksum: from.u32()?,
                 series: from.u32()?,
                 tier: match from.u8()? {
                     0 => Tier::Sealed,
@@ -160,6 +171,7 @@ impl Edit {
             6 => Self::Series { table: from.u32()?, count: from.u32()? },
             7 => Self::Marks { next_segment: from.u64()?, last_generation: from.u64()?, clock: from.u64()? },
             8 => Self::RemoveSegment { id: from.u64()? },
+            9 => Self::SetAside { segment: from.u64()?, aside: from.u8()? != 0 },
             _ => return None,
         })
     }

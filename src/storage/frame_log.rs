@@ -48,6 +48,56 @@ pub(crate) struct Opened {
     pub(crate) cut_bytes: u64,
 }
 
+/// What the bytes of a log say.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    pub(crate) payloads: Vec<Vec<u8>>,
+    /// Where the last frame that holds ends.
+    pub(crate) end: u64,
+    /// Bytes of a torn tail behind it.
+    pub(crate) torn_bytes: u64,
+}
+
+/// Reads the frames of a log out of its `bytes`, and changes nothing. `durable_end` is where another record says that it
+/// reached at least.
+pub(crate) fn scan(path: &Path, kind: Kind, bytes: &[u8], durable_end: u64) -> Result<Frames> {
+    let Some((found, frames)) = bytes.split_at_checked(HEAD_BYTES as usize) else {
+        return Err(Error::corrupted(path, bytes.len() as u64, format!("{} is cut short", kind.what)));
+    };
+    check_head(path, kind, found)?;
+    let (mut at, mut sequence, mut payloads) = (0, 0, Vec::new());
+    while let Some((found, payload)) = frames.get(at..).and_then(parse).filter(|(found, _)| *found == sequence + 1) {
+        payloads.push(payload.to_vec());
+        sequence = found;
+        at += FRAME_HEAD_BYTES + payload.len();
+    }
+    let end = HEAD_BYTES + at as u64;
+    let rest = frames.get(at..).unwrap_or_default();
+    if end < durable_end {
+        return Err(Error::corrupted(path, end, format!("{} was whole up to {durable_end}", kind.what)));
+    }
+    if kind.synced_one_by_one && later_frame(rest, sequence) {
+        return Err(Error::corrupted(path, end, format!("{} has a broken frame before whole ones", kind.what)));
+    }
+    let torn_bytes = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+    Ok(Frames { payloads, end, torn_bytes })
+}
+
+fn check_head(path: &Path, kind: Kind, found: &[u8]) -> Result<()> {
+    let (body, stored) = found.split_at(HEAD_BYTES as usize - 4);
+    if !body.starts_with(&kind.magic) {
+        return Err(Error::corrupted(path, 0, format!("this is not a {}", kind.what)));
+    }
+    if stored != crc32fast::hash(body).to_le_bytes() {
+        return Err(Error::corrupted(path, 0, format!("the head of the {} fails its checksum", kind.what)));
+    }
+    let version = Decoder::new(body.split_at(8).1).u32().unwrap_or(u32::MAX);
+    if version > kind.version {
+        return Err(Error::NewerVersion { path: path.into(), found: version, supported: kind.version });
+    }
+    Ok(())
+}
+
 fn head(kind: Kind, number: u64) -> Vec<u8> {
     let mut head = Encoder::default();
     kind.magic.iter().for_each(|byte| {
@@ -102,52 +152,18 @@ impl FrameLog {
     /// before anybody counts on it; and after a failed sync, which leaves pages that no later sync writes, it is `rewritten`
     /// first.
     pub(crate) fn open(file: Arc<dyn File>, kind: Kind, durable_end: u64, rewritten: bool) -> Result<Opened> {
-        let path = file.path().to_path_buf();
         let bytes = fs::read_all(&*file)?;
-        let Some((found, frames)) = bytes.split_at_checked(HEAD_BYTES as usize) else {
-            return Err(Error::corrupted(&path, bytes.len() as u64, format!("{} is cut short", kind.what)));
-        };
-        Self::check_head(&path, kind, found)?;
-        let (mut at, mut sequence, mut payloads) = (0, 0, Vec::new());
-        while let Some((found, payload)) = frames.get(at..).and_then(parse).filter(|(found, _)| *found == sequence + 1)
-        {
-            payloads.push(payload.to_vec());
-            sequence = found;
-            at += FRAME_HEAD_BYTES + payload.len();
-        }
-        let end = HEAD_BYTES + at as u64;
-        let rest = frames.get(at..).unwrap_or_default();
-        if end < durable_end {
-            return Err(Error::corrupted(&path, end, format!("{} was whole up to {durable_end}", kind.what)));
-        }
-        if kind.synced_one_by_one && later_frame(rest, sequence) {
-            return Err(Error::corrupted(&path, end, format!("{} has a broken frame before whole ones", kind.what)));
-        }
-        let cut_bytes = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
-        let log = Self { file, end, sequence, synced_end: end };
-        if !rest.is_empty() {
+        let Frames { payloads, end, torn_bytes } = scan(file.path(), kind, &bytes, durable_end)?;
+        let log = Self { file, end, sequence: payloads.len() as u64, synced_end: end };
+        if end < bytes.len() as u64 {
             log.file.set_len(end)?;
         }
         if rewritten {
-            log.file.write_at(bytes.get(..HEAD_BYTES as usize + at).unwrap_or_default(), 0)?;
+            let whole = usize::try_from(end).ok().and_then(|end| bytes.get(..end));
+            log.file.write_at(whole.unwrap_or_default(), 0)?;
         }
         log.file.sync_data()?;
-        Ok(Opened { log, payloads, cut_bytes })
-    }
-
-    fn check_head(path: &Path, kind: Kind, found: &[u8]) -> Result<()> {
-        let (body, stored) = found.split_at(HEAD_BYTES as usize - 4);
-        if !body.starts_with(&kind.magic) {
-            return Err(Error::corrupted(path, 0, format!("this is not a {}", kind.what)));
-        }
-        if stored != crc32fast::hash(body).to_le_bytes() {
-            return Err(Error::corrupted(path, 0, format!("the head of the {} fails its checksum", kind.what)));
-        }
-        let version = Decoder::new(body.split_at(8).1).u32().unwrap_or(u32::MAX);
-        if version > kind.version {
-            return Err(Error::NewerVersion { path: path.into(), found: version, supported: kind.version });
-        }
-        Ok(())
+        Ok(Opened { log, payloads, cut_bytes: torn_bytes })
     }
 
     /// Writes a frame at the end; it is not durable until [`sync`](Self::sync). After an error the log is as it was.
@@ -181,6 +197,11 @@ impl FrameLog {
         self.end
     }
 
+    /// The file, and where its last frame ends.
+    pub(crate) fn position(&self) -> (Arc<dyn File>, u64) {
+        (self.file.clone(), self.end)
+    }
+
     /// Up to where it is known to be durable.
     pub(crate) fn synced_end(&self) -> u64 {
         self.synced_end
@@ -204,7 +225,7 @@ impl FrameTail {
     pub(crate) fn open(file: Arc<dyn File>, kind: Kind) -> Result<Self> {
         let mut head = vec![0; HEAD_BYTES as usize];
         file.read_at(&mut head, 0)?;
-        FrameLog::check_head(file.path(), kind, &head)?;
+        check_head(file.path(), kind, &head)?;
         Ok(Self { file, at: HEAD_BYTES, sequence: 0 })
     }
 

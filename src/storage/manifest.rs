@@ -9,17 +9,17 @@
 //! **Invariant:** the file with the highest number is whole, because it got its name after its sync. What an interrupted
 //! change of files leaves behind is an older file, which is removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::fs::FileSystem;
+use crate::fs::{self, File, FileSystem};
 use crate::model::{TableId, TableSchema};
 
 use super::codec::{Decoder, Encoder};
 use super::edit::{Edit, Sealed, SegmentMeta};
-use super::frame_log::{FrameLog, FrameTail, Kind};
+use super::frame_log::{self, FrameLog, FrameTail, Kind};
 
 const KIND: Kind = Kind { magic: *b"dnytmnfs", version: 1, what: "manifest", synced_one_by_one: true };
 const PREFIX: &str = "manifest-";
@@ -31,6 +31,8 @@ const REWRITE_BYTES: u64 = 1 << 20;
 pub(crate) struct Catalog {
     pub(crate) tables: BTreeMap<TableId, TableEntry>,
     pub(crate) segments: BTreeMap<u64, SegmentMeta>,
+    /// Those of the segments that are damaged and not read.
+    pub(crate) aside: BTreeSet<u64>,
     /// By block.
     pub(crate) seals: BTreeMap<u64, Sealed>,
     pub(crate) next_segment: u64,
@@ -47,6 +49,11 @@ pub(crate) struct TableEntry {
 }
 
 impl Catalog {
+    /// Whether it says what that of a new store does: there is nothing to lose.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tables.is_empty() && self.segments.is_empty() && self.seals.is_empty()
+    }
+
     /// Applies an edit; an error is one that does not fit the state.
     fn apply(&mut self, edit: Edit) -> std::result::Result<(), String> {
         let unknown = |table: TableId| format!("it speaks of table {table}, which it did not name before");
@@ -77,6 +84,16 @@ impl Catalog {
                 self.last_generation = self.last_generation.max(sealed.generation);
                 self.seals.insert(block, sealed);
             }
+            Edit::SetAside { segment, aside } => {
+                if !self.segments.contains_key(&segment) {
+                    return Err(format!("it speaks of segment {segment}, which it did not name before"));
+                }
+                if aside {
+                    self.aside.insert(segment)
+                } else {
+                    self.aside.remove(&segment)
+                };
+            }
             Edit::Marks { next_segment, last_generation, clock } => {
                 self.next_segment = self.next_segment.max(next_segment);
                 self.last_generation = self.last_generation.max(last_generation);
@@ -105,8 +122,11 @@ impl Catalog {
                 .chain(partition)
         });
         let segments = self.segments.values().cloned().map(Edit::AddSegment);
+        // One that was removed since has nothing to be set aside.
+        let aside = self.aside.iter().filter(|segment| self.segments.contains_key(segment));
+        let aside = aside.map(|segment| Edit::SetAside { segment: *segment, aside: true });
         let seals = self.seals.iter().map(|(block, sealed)| Edit::Seal { block: *block, sealed: *sealed });
-        std::iter::once(marks).chain(tables).chain(segments).chain(seals)
+        std::iter::once(marks).chain(tables).chain(segments).chain(aside).chain(seals)
     }
 }
 
@@ -125,6 +145,12 @@ pub(crate) struct ManifestTail {
 }
 
 impl ManifestTail {
+    /// The newest among `names`.
+    pub(crate) fn newest(fs: &dyn FileSystem, dir: &Path, names: &[String]) -> Result<Option<Self>> {
+        let number = names.iter().filter_map(|name| number_of(name)).max();
+        number.map_or(Ok(None), |number| Self::open(fs, dir, number))
+    }
+
     /// `None` if there is no file of that number: the store has moved on to the next.
     pub(crate) fn open(fs: &dyn FileSystem, dir: &Path, number: u64) -> Result<Option<Self>> {
         let Some(file) = fs.open_read(&path(dir, number))? else { return Ok(None) };
@@ -144,15 +170,6 @@ impl ManifestTail {
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.catalog
     }
-}
-
-/// The highest number of a manifest among `names`.
-pub(crate) fn newest(names: &[String]) -> Option<u64> {
-    names.iter().filter_map(number_of).max()
-}
-
-fn number_of(name: &String) -> Option<u64> {
-    name.strip_prefix(PREFIX).and_then(|number| number.parse().ok())
 }
 
 /// The open manifest.
@@ -178,10 +195,53 @@ fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{PREFIX}{number:08}"))
 }
 
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix(PREFIX).and_then(|number| number.parse().ok())
+}
+
+/// The file that counts among `names`, or the one that should.
+fn newest(dir: &Path, names: &[String], durable_number: u64) -> (u64, PathBuf) {
+    let number = names.iter().filter_map(|name| number_of(name)).max().unwrap_or(durable_number);
+    (number, path(dir, number))
+}
+
+fn missing(path: &Path, durable_number: u64) -> Error {
+    Error::corrupted(path, 0, format!("manifest {durable_number} or a later one should be here"))
+}
+
+/// The state that a file's frames make.
+fn replay(path: &Path, payloads: &[Vec<u8>]) -> Result<Catalog> {
+    let mut catalog = Catalog::default();
+    for (index, payload) in payloads.iter().enumerate() {
+        let damaged = |reason: String| Error::corrupted(path, 0, format!("frame {}: {reason}", index + 1));
+        catalog.apply_frame(payload).map_err(damaged)?;
+    }
+    if payloads.is_empty() {
+        return Err(Error::corrupted(path, super::frame_log::HEAD_BYTES, "the manifest's first frame is broken"));
+    }
+    Ok(catalog)
+}
+
+/// Reads the newest manifest among `names` and changes nothing. `durable` is a file number and the end it reached at least.
+pub(crate) fn read(fs: &dyn FileSystem, dir: &Path, names: &[String], durable: (u64, u64)) -> Result<Catalog> {
+    let (number, path) = newest(dir, names, durable.0);
+    let file = fs.open(&path)?.filter(|_| number >= durable.0).ok_or_else(|| missing(&path, durable.0))?;
+    check(&path, &fs::read_all(&*file)?, if number == durable.0 { durable.1 } else { 0 })
+}
+
+/// What the `bytes` of a manifest say; an error if any up to `durable_end` is not what was written.
+pub(crate) fn check(path: &Path, bytes: &[u8], durable_end: u64) -> Result<Catalog> {
+    replay(path, &frame_log::scan(path, KIND, bytes, durable_end)?.payloads)
+}
+
 impl Manifest {
     /// Makes the manifest of an empty store.
     pub(crate) fn create(fs: Arc<dyn FileSystem>, dir: &Path) -> Result<Self> {
-        let catalog = Catalog { next_segment: 1, ..Catalog::default() };
+        Self::write(fs, dir, Catalog { next_segment: 1, ..Catalog::default() })
+    }
+
+    /// Makes the first manifest of a store that has `catalog`.
+    pub(crate) fn write(fs: Arc<dyn FileSystem>, dir: &Path, catalog: Catalog) -> Result<Self> {
         let log = FrameLog::create(&*fs, &path(dir, 1), KIND, 1, &encode(catalog.edits()))?;
         let rewritten_bytes = log.end();
         Ok(Self { fs, dir: dir.into(), number: 1, log, rewritten_bytes, catalog })
@@ -196,23 +256,13 @@ impl Manifest {
         durable: (u64, u64),
         rewritten: bool,
     ) -> Result<(Self, u64)> {
-        let mut numbers: Vec<u64> = names.iter().filter_map(number_of).collect();
-        numbers.sort_unstable();
-        let number = numbers.pop().unwrap_or(durable.0);
-        let path = path(dir, number);
-        let missing = || Error::corrupted(&path, 0, format!("manifest {} or a later one should be here", durable.0));
+        let (number, path) = newest(dir, names, durable.0);
+        let missing = || missing(&path, durable.0);
         let file = fs.open(&path)?.filter(|_| number >= durable.0).ok_or_else(missing)?;
         let durable_end = if number == durable.0 { durable.1 } else { 0 };
         let opened = FrameLog::open(file, KIND, durable_end, rewritten)?;
-        let mut catalog = Catalog::default();
-        for (index, payload) in opened.payloads.iter().enumerate() {
-            let damaged = |reason: String| Error::corrupted(&path, 0, format!("frame {}: {reason}", index + 1));
-            catalog.apply_frame(payload).map_err(damaged)?;
-        }
-        if opened.payloads.is_empty() {
-            return Err(Error::corrupted(&path, super::frame_log::HEAD_BYTES, "the manifest's first frame is broken"));
-        }
-        for old in numbers {
+        let catalog = replay(&path, &opened.payloads)?;
+        for old in names.iter().filter_map(|name| number_of(name)).filter(|old| *old < number) {
             fs.remove(&self::path(dir, old))?;
         }
         let rewritten_bytes = opened.payloads.first().map_or(0, |first| first.len() as u64);
@@ -223,6 +273,11 @@ impl Manifest {
     /// What it says.
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// The file and its end.
+    pub(crate) fn file(&self) -> (Arc<dyn File>, u64) {
+        self.log.position()
     }
 
     /// File number and end, all of it durable after a commit.

@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use crate::error::{Error, Result};
-use crate::fs::{self, FileSystem};
+use crate::fs::{self, File, FileSystem};
 use crate::model::TableSchema;
 
 use super::control::Control;
@@ -28,6 +28,7 @@ use super::segment_writer::{Sorted, index_path, parquet_path};
 use super::series_index;
 
 mod bytes_of_file;
+pub(crate) mod check;
 
 /// An immutable sorted file of one table's rows.
 #[derive(Debug)]
@@ -129,12 +130,28 @@ impl Segment {
         self.retired.get_or_init(|| home);
     }
 
-    fn open(&self, sums: &Arc<[u32]>, hold: bool) -> Result<SegmentFile> {
+    /// The Parquet file's.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The series index's.
+    pub(crate) fn index_path(&self) -> &Path {
+        &self.index_path
+    }
+
+    /// The Parquet file, of the length that the manifest says.
+    fn open_file(&self) -> Result<Arc<dyn File>> {
         let file = self.fs.open_read(&self.path)?.ok_or_else(|| self.lease.gone(&self.path))?;
         if file.len()? != self.meta.bytes {
             let reason = format!("the segment has {} bytes, the manifest says {}", file.len()?, self.meta.bytes);
             return Err(Error::corrupted(&self.path, self.meta.bytes.min(file.len()?), reason));
         }
+        Ok(file)
+    }
+
+    fn open(&self, sums: &Arc<[u32]>, hold: bool) -> Result<SegmentFile> {
+        let file = self.open_file()?;
         let named = || Source::Named(self.fs.clone(), Arc::from(Path::new(&self.path)), self.lease.clone());
         let source = if hold { Source::Open(file) } else { named() };
         Ok(SegmentFile::new(source, self.meta.bytes, sums.clone()))
@@ -149,16 +166,37 @@ impl Segment {
         if let Some(index) = self.cache.get(self.meta.id) {
             return Ok(index);
         }
-        let damaged_index = |reason| Error::corrupted(&self.index_path, 0, reason);
+        let (ranges, sums) = self.read_index()?;
+        let index = Arc::new(self.load(schema, ranges, sums)?);
+        self.cache.insert(self.meta.id, &index);
+        Ok(index)
+    }
+
+    /// The series index: the rows of each series, and the sums of the file's bytes.
+    fn read_index(&self) -> Result<(Vec<series_index::SeriesRange>, Vec<u32>)> {
+        let damaged = |reason| Error::corrupted(&self.index_path, 0, reason);
         let file = self.fs.open_read(&self.index_path)?.ok_or_else(|| self.lease.gone(&self.index_path))?;
-        let (ranges, sums) = series_index::decode(&self.index_path, self.meta.id, &fs::read_all(&*file)?)?;
+        let bytes = fs::read_all(&*file)?;
+        let (ranges, sums) = series_index::decode(&self.index_path, self.meta.id, &bytes)?;
+        if series_index::checksum_of(&bytes) != Some(self.meta.index_checksum) {
+            return Err(damaged("the series index is not the one that the manifest says"));
+        }
         if ranges.iter().map(|range| range.rows).sum::<u64>() != self.meta.rows {
-            return Err(damaged_index("the series index counts other rows than the manifest"));
+            return Err(damaged("the series index counts other rows than the manifest"));
         }
         if sums.len() as u64 != self.meta.bytes.div_ceil(series_index::SUM_BYTES as u64) {
-            return Err(damaged_index("the series index sums another number of bytes than the manifest says"));
+            return Err(damaged("the series index sums another number of bytes than the manifest says"));
         }
-        // From here on every byte that is read of the segment is checked before anybody believes it.
+        Ok((ranges, sums))
+    }
+
+    /// The footer, read under `sums`: from here on every byte is checked before anybody believes it.
+    fn load(
+        &self,
+        schema: &TableSchema,
+        ranges: Vec<series_index::SeriesRange>,
+        sums: Vec<u32>,
+    ) -> Result<SegmentIndex> {
         let sums: Arc<[u32]> = sums.into();
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let segment = self.open(&sums, true)?;
@@ -170,9 +208,7 @@ impl Segment {
         if u64::try_from(rows) != Ok(self.meta.rows) {
             return Err(self.damaged(format!("the footer says {rows} rows, the manifest {}", self.meta.rows)));
         }
-        let index = Arc::new(SegmentIndex { footer, ranges: ranges.into(), sums });
-        self.cache.insert(self.meta.id, &index);
-        Ok(index)
+        Ok(SegmentIndex { footer, ranges: ranges.into(), sums })
     }
 
     /// The rows of each series, in the order of rows.

@@ -144,6 +144,7 @@ impl SegmentWriter {
             rows: self.rows,
             bytes,
             index_bytes: index.len() as u64,
+            index_checksum: series_index::checksum_of(&index).unwrap_or_default(),
             series: u32::try_from(self.ranges.len()).unwrap_or(u32::MAX),
             tier: self.content.tier,
         })
@@ -191,14 +192,14 @@ const SINK_BYTES: usize = 1 << 20;
 
 /// Sums a file piece by piece as it is written: Parquet's own footers carry no checksum, and its readers believe them.
 #[derive(Default)]
-struct Sums {
+pub(super) struct Sums {
     done: Vec<u32>,
     piece: crc32fast::Hasher,
     filled: usize,
 }
 
 impl Sums {
-    fn add(&mut self, mut bytes: &[u8]) {
+    pub(super) fn add(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(SUM_BYTES - self.filled));
             self.piece.update(now);
@@ -211,7 +212,7 @@ impl Sums {
         }
     }
 
-    fn finish(mut self) -> Vec<u32> {
+    pub(super) fn finish(mut self) -> Vec<u32> {
         if self.filled > 0 {
             self.done.push(self.piece.finalize());
         }

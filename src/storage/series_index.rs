@@ -65,19 +65,35 @@ pub(crate) fn encode(segment: u64, ranges: &[SeriesRange], sums: &[u32]) -> Vec<
         let rows = u32::try_from(range.rows).unwrap_or(u32::MAX);
         entries.u32(range.series).u32(rows).i64(range.min_time).i64(range.max_time);
     }
+    assemble(segment, &entries.into_bytes(), sums)
+}
+
+/// The bytes of an index whose entries are there already.
+pub(crate) fn assemble(segment: u64, entries: &[u8], sums: &[u32]) -> Vec<u8> {
+    let mut body = Encoder::default();
     sums.iter().for_each(|sum| {
-        entries.u32(*sum);
+        body.u32(*sum);
     });
-    let entries = entries.into_bytes();
+    let body = [entries, &body.into_bytes()].concat();
     let mut head = Encoder::default();
     MAGIC.iter().for_each(|byte| {
         head.u8(*byte);
     });
-    head.u32(VERSION).u64(segment).u32(count(ranges.len())).u32(count(sums.len()));
+    head.u32(VERSION).u64(segment).u32(count(entries.len() / ENTRY_BYTES)).u32(count(sums.len()));
     let mut bytes = head.into_bytes();
-    bytes.extend_from_slice(&checksum(&bytes, &entries).to_le_bytes());
-    bytes.extend_from_slice(&entries);
+    bytes.extend_from_slice(&checksum(&bytes, &body).to_le_bytes());
+    bytes.extend_from_slice(&body);
     bytes
+}
+
+/// The checksum that an index carries, which the manifest repeats.
+pub(crate) fn checksum_of(index: &[u8]) -> Option<u32> {
+    Some(u32::from_le_bytes(*index.get(HEAD_BYTES - 4..)?.first_chunk()?))
+}
+
+/// The entries of `series` series in the bytes of an index that does not hold, if it is long enough.
+pub(crate) fn entries_of(index: &[u8], series: u32) -> Option<&[u8]> {
+    index.get(HEAD_BYTES..)?.get(..(series as usize).checked_mul(ENTRY_BYTES)?)
 }
 
 fn count(len: usize) -> u32 {

@@ -12,7 +12,7 @@ use crate::fs::{File, FileSystem};
 use crate::model::TableId;
 
 use super::codec::{Decoder, Encoder};
-use super::frame_log::{FrameLog, FrameTail, Kind};
+use super::frame_log::{self, FrameLog, FrameTail, Kind};
 
 const KIND: Kind = Kind { magic: *b"dnytsrie", version: 1, what: "series log", synced_one_by_one: false };
 
@@ -61,6 +61,11 @@ impl SeriesLog {
         FrameTail::open(file, KIND)
     }
 
+    /// The payloads of the records in a log's `bytes`; an error if any up to `durable_end` is not what was written.
+    pub(crate) fn check(path: &Path, bytes: &[u8], durable_end: u64) -> Result<Vec<Vec<u8>>> {
+        Ok(frame_log::scan(path, KIND, bytes, durable_end)?.payloads.into_iter().skip(1).collect())
+    }
+
     fn log(&self) -> MutexGuard<'_, FrameLog> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -80,6 +85,11 @@ impl SeriesLog {
         let mut log = self.log();
         log.sync()?;
         Ok(log.end())
+    }
+
+    /// The file, and where the last record ends that was written.
+    pub(crate) fn position(&self) -> (Arc<dyn File>, u64) {
+        self.log().position()
     }
 
     /// The end that is known to be durable.

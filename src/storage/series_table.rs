@@ -98,6 +98,13 @@ impl SeriesTable {
         self.read().count
     }
 
+    /// The series of these tags, if it is one.
+    pub(crate) fn find(&self, values: &[&str]) -> Option<u32> {
+        let hash = self.hasher.hash_one(Tags(values.iter().copied()));
+        let inner = self.read();
+        inner.index.find(hash, |id| inner.is(*id, values)).copied()
+    }
+
     /// The series of these tags, which becomes one if it is not yet.
     pub(crate) fn resolve(
         &self,

@@ -77,6 +77,7 @@ impl Core {
         list.extend([("live_block_bytes", bytes), ("free_block_bytes", free)]);
         list.extend([("segments", segments as u64), ("pinned_bytes", pinned)]);
         list.push(("file_bytes_written", self.fs.bytes_written()));
+        list.push(("partial_answers", self.partial.answers()));
         list
     }
 }

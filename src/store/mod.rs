@@ -1,5 +1,6 @@
 //! The top: opens a store, wires its rooms together, and closes it. The only place that knows everybody.
 
+mod care;
 mod close;
 mod create;
 mod handle;

@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use crossbeam::channel::{Receiver, bounded, unbounded};
 
+use crate::care::inventory::INVENTORY_FILE;
+use crate::care::repair::move_files;
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
 use crate::fs::fork::Words;
@@ -22,14 +24,15 @@ use crate::maintain::pins::Pins;
 use crate::maintain::upkeep::Upkeep;
 use crate::model::{Schema, TableId, TableSchema, names, quarantine};
 use crate::options::Options;
+use crate::snapshot::aside::Partial;
 use crate::snapshot::cut::Gate;
 use crate::snapshot::view::Stage;
-use crate::snapshot::{BlockView, TableState, View, ViewCell};
+use crate::snapshot::{Aside, BlockView, TableState, View, ViewCell};
 use crate::storage::control::{Control, Ends};
 use crate::storage::edit::Edit;
 use crate::storage::manifest::{Catalog, Manifest, TableEntry};
 use crate::storage::metadata_cache::MetadataCache;
-use crate::storage::places::{CONTROL_FILE, POISON_FILE, SERIES_FILE, SPILL_DIR, live_dir, segments_dir};
+use crate::storage::places::{CONTROL_FILE, POISON_FILE, SERIES_FILE, SPILL_DIR, aside_dir, live_dir, segments_dir};
 use crate::storage::segment::Segment;
 use crate::storage::segment_writer::parquet_path;
 use crate::storage::series_log::{Record, SeriesLog};
@@ -52,6 +55,11 @@ impl Store {
             return Err(Error::CopyOnWrite { path, kind });
         }
         let lock = create::lock(&*fs, &path)?;
+        if names.iter().any(|name| name == INVENTORY_FILE) {
+            // What a backup was when it was made is of no use once it changes.
+            fs.remove(&path.join(INVENTORY_FILE))?;
+            fs.sync_dir(&path)?;
+        }
         let control_path = path.join(CONTROL_FILE);
         let (control, ends) = match Control::open(&*fs, &control_path)? {
             Some(found) => found,
@@ -150,8 +158,8 @@ pub(super) fn declare(core: &Core, schema: &Schema) -> Result<()> {
             }
             let id: TableId = view.tables.keys().last().map_or(0, |last| last + 1);
             let made = TableSchema::declared(id, schema);
-            let state =
-                table_state(Arc::new(made.clone()), schema.policies.partition.map(crate::model::time::nanos_of));
+            let partition_ns = schema.policies.partition.map(crate::model::time::nanos_of);
+            let state = table_state(Arc::new(made.clone()), partition_ns, core.partial.clone());
             core.commit_in(&mut declaring, vec![Edit::AddTable(made)], |view| {
                 view.tables.insert(id, Arc::new(state));
             })
@@ -159,9 +167,10 @@ pub(super) fn declare(core: &Core, schema: &Schema) -> Result<()> {
     }
 }
 
-fn table_state(schema: Arc<TableSchema>, partition_ns: Option<i64>) -> TableState {
+fn table_state(schema: Arc<TableSchema>, partition_ns: Option<i64>, partial: Arc<Partial>) -> TableState {
+    let aside = Aside::new(partial);
     let series = Arc::new(SeriesTable::new(schema.tags.len()));
-    TableState { series, schema, partition_ns, segments: Arc::default(), blocks: Vec::new() }
+    TableState { series, schema, partition_ns, segments: Arc::default(), aside, blocks: Vec::new() }
 }
 
 /// A store on its way from disk to memory.
@@ -186,8 +195,10 @@ impl Opening {
         let (manifest, manifest_cut) = Manifest::open(self.fs.clone(), &self.path, &names, durable, was_poisoned)?;
         let catalog = manifest.catalog().clone();
         let cache = Arc::new(MetadataCache::new(self.options.metadata_cache_bytes_max));
-        let mut tables = self.tables(&catalog, &cache)?;
+        let partial = Arc::new(Partial::new(self.options.allow_partial));
+        let mut tables = self.tables(&catalog, &cache, &partial)?;
         let (series_log, series_cut) = self.series(&catalog, &tables, ends.series_end, was_poisoned)?;
+        self.finish_moves(&catalog)?;
         let last_pin = control.pin().unwrap_or_default();
         let pins = Pins::open(self.fs.clone(), &self.path, last_pin, self.options.pinned_bytes_max)?;
         self.remove_orphans(&catalog, &pins)?;
@@ -203,6 +214,7 @@ impl Opening {
         );
         self.recovery = Recovery {
             segments: catalog.segments.len(),
+            segments_aside: catalog.aside.len(),
             series: tables.values().map(|table| u64::from(table.series.count())).sum(),
             bytes_cut: manifest_cut + series_cut,
             was_poisoned,
@@ -234,6 +246,7 @@ impl Opening {
             clock: Arc::new(Clock::after(clock, self.options.wall.clone())),
             cache,
             counters: Counters::default(),
+            partial,
             sealing: Mutex::default(),
             sealed: Condvar::new(),
             pins,
@@ -260,17 +273,34 @@ impl Opening {
         Arc::new(schema)
     }
 
-    fn tables(&self, catalog: &Catalog, cache: &Arc<MetadataCache>) -> Result<BTreeMap<TableId, TableState>> {
-        let state = |entry: &TableEntry| table_state(self.schema(&entry.schema), entry.partition_ns);
+    fn tables(
+        &self,
+        catalog: &Catalog,
+        cache: &Arc<MetadataCache>,
+        partial: &Arc<Partial>,
+    ) -> Result<BTreeMap<TableId, TableState>> {
+        let state = |entry: &TableEntry| table_state(self.schema(&entry.schema), entry.partition_ns, partial.clone());
         let mut tables: BTreeMap<_, _> = catalog.tables.iter().map(|(id, entry)| (*id, state(entry))).collect();
-        let dir = segments_dir(&self.path);
         for meta in catalog.segments.values() {
+            let is_aside = catalog.aside.contains(&meta.id);
+            let dir = if is_aside { aside_dir(&self.path) } else { segments_dir(&self.path) };
             let unknown = || Error::corrupted(&parquet_path(&dir, meta.id), 0, format!("no table {}", meta.table));
             let table = tables.get_mut(&meta.table).ok_or_else(unknown)?;
             let segment = Segment::new(meta.clone(), self.fs.clone(), &dir, cache.clone());
-            Arc::make_mut(&mut table.segments).push(Arc::new(segment));
+            let segments = if is_aside { &mut table.aside.segments } else { &mut table.segments };
+            Arc::make_mut(segments).push(Arc::new(segment));
         }
         Ok(tables)
+    }
+
+    /// Moves files of segments that went aside, or did not come back, before the last process died.
+    fn finish_moves(&self, catalog: &Catalog) -> Result<()> {
+        let (segments, aside) = (segments_dir(&self.path), aside_dir(&self.path));
+        if catalog.aside.is_empty() {
+            return Ok(());
+        }
+        self.fs.create_dir(&aside)?;
+        catalog.aside.iter().try_for_each(|id| move_files(&*self.fs, &segments, &aside, *id))
     }
 
     /// Replays the series log into the tables, and checks that no series is missing that the manifest counts.

@@ -104,6 +104,7 @@ impl Reader {
         let unknown = || Error::UnknownTable { table: table.chars().take(80).collect() };
         let snapshot = self.inner.follower.snapshot()?;
         let view = snapshot.table(table).cloned().ok_or_else(unknown)?;
+        view.aside.check(&view.schema, None)?;
         Ok(Scan::new(view, self.inner.follower.origin.clone()).keeping(snapshot))
     }
 

@@ -17,6 +17,8 @@ pub struct Recovery {
     pub live_rows: u64,
     /// Segments in the manifest.
     pub segments: usize,
+    /// Those of them that are damaged and were set aside by a repair.
+    pub segments_aside: usize,
     /// Series of all tables.
     pub series: u64,
     /// Rows that had been appended but not synced when the power failed, as far as the disk knows of them. They are not

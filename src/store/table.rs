@@ -55,7 +55,7 @@ impl Table {
     /// All rows of this moment, batch by batch, without SQL.
     ///
     /// # Errors
-    /// [`Closed`](crate::Error::Closed); the iterator's items say what a segment's file does.
+    /// [`Closed`](crate::Error::Closed); [`SegmentAside`](crate::Error::SegmentAside) if a segment is; the iterator's items say what a segment's file does.
     ///
     /// ```
     /// # use denyut::prelude::*;
@@ -71,11 +71,9 @@ impl Table {
         let core = &self.inner.core;
         core.check_open()?;
         let unknown = || Error::UnknownTable { table: self.name().into() };
-        core.snapshot()
-            .table(self.name())
-            .cloned()
-            .map(|table| Scan::new(table, core.gate.origin.clone()))
-            .ok_or_else(unknown)
+        let table = self.inner.core.snapshot().table(self.name()).cloned().ok_or_else(unknown)?;
+        table.aside.check(&table.schema, None)?;
+        Ok(Scan::new(table, self.inner.core.gate.origin.clone()))
     }
 
     /// The series of these tag values, in the order the tags were declared; it becomes one if it is not yet.

@@ -1,6 +1,8 @@
 //! Scenarios over a whole store, on the simulator and on the real file system.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod backup;
+mod care;
 mod clock;
 mod following;
 mod ingest_time;
@@ -8,7 +10,9 @@ mod lifecycle;
 mod power_loss;
 mod quarantine;
 mod quiet;
+mod repair;
 mod scenarios;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::Path;

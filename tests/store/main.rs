@@ -5,10 +5,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod bad_input;
+#[cfg(feature = "sql")]
+mod care;
 mod chance;
 mod child;
 mod damage;
 mod descriptors;
+mod fixtures;
 mod fork;
 #[cfg(feature = "sql")]
 mod freshness;

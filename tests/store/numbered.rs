@@ -132,8 +132,13 @@ fn batch(name: &str, numbers: std::ops::Range<i64>) -> RecordBatch {
 
 /// How many rows of each writer a table has, after checking that they are rows 0, 1, .. of it, each once and whole.
 pub(crate) fn check(table: &Table, place: &str) -> BTreeMap<String, i64> {
+    check_scan(table.scan().unwrap(), place)
+}
+
+/// As [`check`], of rows that are scanned.
+pub(crate) fn check_scan(scan: denyut::Scan, place: &str) -> BTreeMap<String, i64> {
     let mut found: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-    for batch in table.scan().unwrap() {
+    for batch in scan {
         let batch = batch.unwrap();
         let column = |name: &str| batch.column_by_name(name).unwrap();
         let (writers, sites, texts) =

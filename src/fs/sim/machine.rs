@@ -100,6 +100,8 @@ pub(super) struct State {
     pub(super) bytes_written: u64,
     pub(super) crash_at: Option<u64>,
     pub(super) copy_on_write: Option<&'static str>,
+    /// Whether files may have two names.
+    pub(super) links: bool,
     pub(super) gone: bool,
     faults: Vec<Armed>,
     random: Random,
@@ -119,6 +121,7 @@ impl State {
             bytes_written: 0,
             crash_at: None,
             copy_on_write: None,
+            links: true,
             gone: false,
             faults: Vec::new(),
             random,
@@ -129,8 +132,8 @@ impl State {
     /// The same device in another life of the process: no opens, no locks, no faults.
     fn successor(&self, random: Random, tree: Tree, contents: impl Iterator<Item = (u64, Inode)>) -> Self {
         let (boot, inodes) = (self.boot, contents.collect());
-        let (device, copy_on_write, last) = (self.device, self.copy_on_write, self.last);
-        Self { device, boot, tree, inodes, copy_on_write, last, random, ..Self::new(0) }
+        let (device, copy_on_write, links, last) = (self.device, self.copy_on_write, self.links, self.last);
+        Self { device, boot, tree, inodes, copy_on_write, links, last, random, ..Self::new(0) }
     }
 
     pub(super) fn crash(&mut self, seed: u64) -> Self {

@@ -12,13 +12,14 @@ use crate::ingest::observe::{Known, Observed, observe};
 use crate::model::{TableId, TableSchema};
 use crate::storage::control::State;
 use crate::storage::frame_log::FrameTail;
-use crate::storage::manifest::{Catalog, ManifestTail, newest};
+use crate::storage::manifest::{Catalog, ManifestTail};
 use crate::storage::pin::HeldPin;
-use crate::storage::places::{SERIES_FILE, live_dir, segments_dir};
+use crate::storage::places::{SERIES_FILE, aside_dir, live_dir, segments_dir};
 use crate::storage::segment::{Lease, Segment};
 use crate::storage::series_log::{Record, SeriesLog};
 use crate::storage::series_table::SeriesTable;
 
+use super::super::aside::Aside;
 use super::super::view::Stage;
 use super::super::{BlockView, TableState, View};
 use super::{Place, Try};
@@ -35,7 +36,8 @@ pub(super) struct Following {
     series: Option<FrameTail>,
     /// Records that were read before the table that they are of.
     records: VecDeque<Vec<u8>>,
-    segments: HashMap<u64, Arc<Segment>>,
+    /// By number, and whether it was set aside.
+    segments: HashMap<(u64, bool), Arc<Segment>>,
     series_tables: BTreeMap<TableId, Arc<SeriesTable>>,
     blocks: HashMap<(u64, u64), Arc<LiveBlock>>,
     /// The blocks of the state, in its order.
@@ -209,21 +211,23 @@ impl Following {
             let series = self.series_tables.get(id).cloned();
             let series = series.unwrap_or_else(|| Arc::new(SeriesTable::new(entry.schema.tags().len())));
             let (schema, partition_ns) = (entry.schema.clone(), entry.partition_ns);
-            tables
-                .insert(*id, TableState { schema, series, partition_ns, segments: Arc::default(), blocks: Vec::new() });
+            let (segments, aside) = (Arc::default(), Aside::new(place.partial.clone()));
+            tables.insert(*id, TableState { schema, series, partition_ns, segments, aside, blocks: Vec::new() });
         }
-        let dir = segments_dir(&place.path);
         for (id, meta) in &catalog.segments {
+            let key = (*id, catalog.aside.contains(id));
+            let dir = if key.1 { aside_dir(&place.path) } else { segments_dir(&place.path) };
             let made = || {
                 let segment = Segment::new(meta.clone(), place.fs.clone(), &dir, place.cache.clone());
                 Arc::new(segment.leased(Lease::of(place.control.clone(), pin)))
             };
-            let segment = self.segments.get(id).cloned().unwrap_or_else(made);
+            let segment = self.segments.get(&key).cloned().unwrap_or_else(made);
             segment.lease().extend(pin);
             if let Some(table) = tables.get_mut(&meta.table) {
-                Arc::make_mut(&mut table.segments).push(segment.clone());
+                let list = if key.1 { &mut table.aside.segments } else { &mut table.segments };
+                Arc::make_mut(list).push(segment.clone());
             }
-            segments.insert(*id, segment);
+            segments.insert(key, segment);
         }
         for block in self.slots.iter().filter_map(|id| self.blocks.get(id)) {
             let sealed = catalog.seals.get(&block.id).filter(|sealed| sealed.generation == block.generation);
@@ -247,8 +251,7 @@ impl Following {
             Ok(entries.into_iter().map(|entry| entry.name).collect())
         };
         let none = || Error::corrupted(&place.path, 0, "it has no manifest");
-        let number = newest(&names(&place.path)?).ok_or_else(none)?;
-        let mut manifest = ManifestTail::open(&*place.fs, &place.path, number)?.ok_or_else(none)?;
+        let mut manifest = ManifestTail::newest(&*place.fs, &place.path, &names(&place.path)?)?.ok_or_else(none)?;
         manifest.read(None)?;
         self.manifest = Some(manifest);
         let live = live_dir(&place.path);

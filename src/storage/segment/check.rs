@@ -1,0 +1,298 @@
+//! Every byte and every row of a segment, against all that is known of it; and the series index made again from them.
+//!
+//! **Invariant:** a segment is proven by a chain: the manifest's frames have checksums, the manifest has that of the series
+//! index, and the index has those of the segment's bytes. So an index that was made again and sums to what the manifest says
+//! is the one that was lost, and vouches for the segment.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use arrow::array::{Array, AsArray, RecordBatch, StringViewArray};
+use arrow::datatypes::TimestampNanosecondType;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::metadata::ParquetMetaData;
+
+use super::Segment;
+use crate::error::{Error, Result};
+use crate::fs;
+use crate::model::TableSchema;
+use crate::model::names::TIME;
+use crate::storage::metadata_cache::SegmentIndex;
+use crate::storage::segment_writer::Sums;
+use crate::storage::series_index::{self, SUM_BYTES, SeriesRange};
+use crate::storage::series_table::SeriesTable;
+
+/// Bytes read at a time: many pieces of a checksum.
+const CHUNK_BYTES: usize = 64 * SUM_BYTES;
+
+/// Something that is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Flaw {
+    pub(crate) path: PathBuf,
+    pub(crate) offset: u64,
+    pub(crate) reason: String,
+    /// Rows that cannot be read right.
+    pub(crate) rows: u64,
+}
+
+impl Flaw {
+    /// What an error that was met says of `rows` rows of a file.
+    pub(crate) fn of(error: Error, rows: u64, path: &std::path::Path) -> Self {
+        match error {
+            Error::Corrupted { path, offset, reason } => Self { path, offset, reason, rows },
+            other => Self { path: path.into(), offset: 0, reason: other.to_string(), rows },
+        }
+    }
+}
+
+/// Called with each number of bytes that were read; an error of it ends the check.
+pub(crate) type OnRead<'a> = dyn FnMut(u64) -> Result<()> + 'a;
+
+impl Segment {
+    /// Reads all of the index and of the file, and decodes every row. An error is one of `on_read`.
+    pub(crate) fn check(
+        &self,
+        schema: &TableSchema,
+        series: &SeriesTable,
+        on_read: &mut OnRead<'_>,
+    ) -> Result<Vec<Flaw>> {
+        let (ranges, sums) = match self.read_index() {
+            Ok(index) => index,
+            // Without the index no byte of the segment is believed, so none of its rows can be read.
+            Err(error) => return Ok(vec![Flaw::of(error, self.meta.rows, &self.index_path)]),
+        };
+        on_read(self.meta.index_bytes)?;
+        let bad = match self.bad_pieces(&sums, on_read) {
+            Ok(bad) => bad,
+            Err(error @ Error::Stopped { .. }) => return Err(error),
+            Err(error) => return Ok(vec![Flaw::of(error, self.meta.rows, &self.path)]),
+        };
+        let index = self.load(schema, ranges, sums);
+        if !bad.is_empty() {
+            let footer = index.as_ref().ok().map(|index| index.footer.metadata().as_ref());
+            return Ok(bad.into_iter().map(|(bytes, reason)| self.bad_bytes(&bytes, reason, footer)).collect());
+        }
+        let rows = index.and_then(|index| self.check_rows(&index, schema, series));
+        Ok(rows.err().map(|error| Flaw::of(error, self.meta.rows, &self.path)).into_iter().collect())
+    }
+
+    /// Ranges of bytes that are not what was written, and why each is thought so.
+    fn bad_pieces(&self, sums: &[u32], on_read: &mut OnRead<'_>) -> Result<Vec<(Range<u64>, String)>> {
+        let file = self.open_file()?;
+        let mut bad: Vec<(Range<u64>, String)> = Vec::new();
+        let mut note = |start: u64, len: usize, reason: String| {
+            let end = start + len as u64;
+            match bad.last_mut() {
+                Some((last, same)) if last.end == start && *same == reason => last.end = end,
+                _ => bad.push((start..end, reason)),
+            }
+        };
+        let mut buffer = vec![0; CHUNK_BYTES];
+        for (chunk, sums) in (0u64..).zip(sums.chunks(CHUNK_BYTES / SUM_BYTES)) {
+            let start = chunk * CHUNK_BYTES as u64;
+            let len = usize::try_from(self.meta.bytes.saturating_sub(start))
+                .map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+            let bytes = buffer.split_at_mut(len).0;
+            let whole = file.read_at(bytes, start).is_ok();
+            for ((place, piece), sum) in (0u64..).zip(bytes.chunks_mut(SUM_BYTES)).zip(sums) {
+                let at = start + place * SUM_BYTES as u64;
+                // A bad sector fails the whole read: then each piece is tried by itself.
+                if !whole && let Err(error) = file.read_at(piece, at) {
+                    note(at, piece.len(), error.to_string());
+                } else if crc32fast::hash(piece) != *sum {
+                    note(at, piece.len(), "these bytes of the segment fail their checksum".into());
+                }
+            }
+            on_read(len as u64)?;
+        }
+        Ok(bad)
+    }
+
+    fn bad_bytes(&self, bytes: &Range<u64>, reason: String, footer: Option<&ParquetMetaData>) -> Flaw {
+        let rows = footer.and_then(|footer| rows_within(footer, bytes)).unwrap_or(self.meta.rows);
+        let reason = format!("{reason} ({} bytes)", bytes.end - bytes.start);
+        Flaw { path: self.path.clone(), offset: bytes.start, reason, rows }
+    }
+
+    /// Decodes every column of every row and holds them against the index and the manifest.
+    fn check_rows(&self, index: &SegmentIndex, schema: &TableSchema, series: &SeriesTable) -> Result<()> {
+        let found = self.ranges_of_rows(index, schema, series)?;
+        if *found != *index.ranges {
+            return Err(Error::corrupted(&self.index_path, 0, "the series index has other ranges than the rows"));
+        }
+        let bounds = found.iter().map(|range| (range.min_time, range.max_time));
+        let bounds = bounds.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        if bounds.is_some_and(|bounds| bounds != (self.meta.min_time, self.meta.max_time)) {
+            return Err(self.damaged("its rows are of other times than the manifest says"));
+        }
+        let (start, width) = (self.meta.partition_start_ns, self.meta.partition_ns);
+        let outside = |(min, max): (i64, i64)| min < start || i128::from(max) >= i128::from(start) + i128::from(width);
+        if width > 0 && bounds.is_some_and(outside) {
+            return Err(self.damaged("it has rows outside of its partition"));
+        }
+        Ok(())
+    }
+
+    /// The ranges that the rows make, after checking their order.
+    fn ranges_of_rows(
+        &self,
+        index: &SegmentIndex,
+        schema: &TableSchema,
+        series: &SeriesTable,
+    ) -> Result<Vec<SeriesRange>> {
+        let file = self.open(&index.sums, true)?;
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, index.footer.clone()).build();
+        let mut walk =
+            Walk { segment: self, schema, series, tags: Vec::new(), ranges: Vec::new(), row: 0, last: i64::MIN };
+        for batch in reader.map_err(|error| self.damaged(error))? {
+            walk.take(&batch.map_err(|error| self.damaged(error))?)?;
+        }
+        if walk.row != self.meta.rows {
+            return Err(self.damaged(format!("it has {} rows, the manifest says {}", walk.row, self.meta.rows)));
+        }
+        Ok(walk.ranges)
+    }
+
+    /// The bytes of a series index that is gone or damaged, made again from what is left.
+    ///
+    /// An error if they are not those that were lost, which means that the segment is damaged too.
+    pub(crate) fn rebuilt_index(&self, schema: &TableSchema, series: &SeriesTable) -> Result<Vec<u8>> {
+        let sums = self.sum()?;
+        let proven = |bytes: &[u8]| series_index::checksum_of(bytes) == Some(self.meta.index_checksum);
+        // Where only the sums or the head are damaged, the entries are still there.
+        if let Some(old) = self.fs.open(&self.index_path)?
+            && let Some(entries) = series_index::entries_of(&fs::read_all(&*old)?, self.meta.series)
+        {
+            let bytes = series_index::assemble(self.meta.id, entries, &sums);
+            if proven(&bytes) {
+                return Ok(bytes);
+            }
+        }
+        // Parquet's reader believes a footer to the point of a panic, and of this one nobody knows.
+        let ranges = catch_unwind(AssertUnwindSafe(|| {
+            let index = self.load(schema, Vec::new(), sums.clone())?;
+            self.ranges_of_rows(&index, schema, series)
+        }));
+        let ranges = ranges.unwrap_or_else(|_| Err(self.damaged("it cannot be decoded")))?;
+        let bytes = series_index::encode(self.meta.id, &ranges, &sums);
+        if proven(&bytes) {
+            return Ok(bytes);
+        }
+        Err(self.damaged("neither it nor its series index is what was written"))
+    }
+
+    /// Checksums of the file's bytes as they are now.
+    fn sum(&self) -> Result<Vec<u32>> {
+        let file = self.open_file()?;
+        let mut sums = Sums::default();
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let mut at = 0;
+        while at < self.meta.bytes {
+            let len = usize::try_from(self.meta.bytes - at).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+            let bytes = buffer.split_at_mut(len).0;
+            file.read_at(bytes, at)?;
+            sums.add(bytes);
+            at += len as u64;
+        }
+        Ok(sums.finish())
+    }
+}
+
+/// Goes through the rows of a segment in their order.
+struct Walk<'a> {
+    segment: &'a Segment,
+    schema: &'a TableSchema,
+    series: &'a SeriesTable,
+    /// Of the series that the last row was of.
+    tags: Vec<String>,
+    ranges: Vec<SeriesRange>,
+    row: u64,
+    last: i64,
+}
+
+impl Walk<'_> {
+    fn take(&mut self, batch: &RecordBatch) -> Result<()> {
+        let times = batch.column_by_name(TIME).and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>());
+        let times = times.ok_or_else(|| self.segment.damaged("it has no times"))?;
+        let column = |tag: &String| {
+            let column = batch.column_by_name(tag).and_then(|column| column.as_string_view_opt());
+            column.ok_or_else(|| self.segment.damaged(format!("it has no tag {tag:?}")))
+        };
+        let columns = self.schema.tags.iter().map(column).collect::<Result<Vec<_>>>()?;
+        if times.null_count() > 0 || columns.iter().any(|column| column.null_count() > 0) {
+            return Err(self.segment.damaged("it has rows without a time or a tag"));
+        }
+        for (row, time) in times.values().iter().enumerate() {
+            self.row(&columns, row, *time)?;
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, columns: &[&StringViewArray], row: usize, time: i64) -> Result<()> {
+        let is_last = || columns.iter().zip(&self.tags).all(|(column, tag)| column.value(row) == tag);
+        let disorder = |number: u64| self.segment.damaged(format!("row {number} is not in the order of tags and time"));
+        match self.ranges.last_mut() {
+            Some(range) if is_last() => {
+                if time < self.last {
+                    return Err(disorder(self.row));
+                }
+                range.rows += 1;
+                range.max_time = time;
+            }
+            _ => {
+                let tags: Vec<&str> = columns.iter().map(|column| column.value(row)).collect();
+                if !self.ranges.is_empty() && self.tags.iter().map(String::as_str).ge(tags.iter().copied()) {
+                    return Err(disorder(self.row));
+                }
+                let unknown = || self.segment.damaged(format!("row {} is of a series that the log lacks", self.row));
+                let series = self.series.find(&tags).ok_or_else(unknown)?;
+                let range = SeriesRange { series, row_start: self.row, rows: 1, min_time: time, max_time: time };
+                self.ranges.push(range);
+                self.tags = tags.into_iter().map(str::to_string).collect();
+            }
+        }
+        self.last = time;
+        self.row += 1;
+        Ok(())
+    }
+}
+
+/// Rows of which some column has bytes within `bytes`; `None` if the file does not say.
+fn rows_within(metadata: &ParquetMetaData, bytes: &Range<u64>) -> Option<u64> {
+    let meets = |start: u64, end: u64| start < bytes.end && bytes.start < end;
+    let mut touched: Vec<Range<u64>> = Vec::new();
+    let mut first_row = 0;
+    for (group, pages) in metadata.row_groups().iter().zip(metadata.offset_index()?) {
+        let rows = u64::try_from(group.num_rows()).ok()?;
+        for (column, pages) in group.columns().iter().zip(pages) {
+            let (start, len) = column.byte_range();
+            if !meets(start, start.saturating_add(len)) {
+                continue;
+            }
+            let pages = pages.page_locations();
+            let at = |page: usize| pages.get(page).and_then(|page| u64::try_from(page.offset).ok());
+            // A dictionary lies before the first page, and every row needs it.
+            if meets(start, at(0).unwrap_or(u64::MAX)) {
+                touched.push(first_row..first_row + rows);
+                continue;
+            }
+            for (number, page) in pages.iter().enumerate() {
+                let end = at(number)?.saturating_add(u64::try_from(page.compressed_page_size).ok()?);
+                if meets(at(number)?, end) {
+                    let next =
+                        pages.get(number + 1).map_or(Ok(rows), |next| u64::try_from(next.first_row_index)).ok()?;
+                    touched.push(first_row + u64::try_from(page.first_row_index).ok()?..first_row + next);
+                }
+            }
+        }
+        first_row += rows;
+    }
+    touched.sort_unstable_by_key(|range| range.start);
+    let (mut rows, mut seen) = (0, 0);
+    for range in &touched {
+        rows += range.end.saturating_sub(range.start.max(seen));
+        seen = seen.max(range.end);
+    }
+    (!touched.is_empty()).then_some(rows)
+}
