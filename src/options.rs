@@ -229,6 +229,27 @@ impl Options {
         query_chain_max: usize,
     }
 
+    /// With durations that can be added to any moment.
+    pub(crate) fn bounded(mut self) -> Self {
+        const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+        let durations = [
+            &mut self.seal_after,
+            &mut self.cold_after,
+            &mut self.future_max,
+            &mut self.quarantine_retention,
+            &mut self.snapshot_timeout,
+            &mut self.query_timeout,
+        ];
+        durations.into_iter().for_each(|duration| *duration = (*duration).min(LONGEST));
+        if let Overload::Wait(wait) = &mut self.overload {
+            *wait = (*wait).min(LONGEST);
+        }
+        if let Durability::Interval(interval) = &mut self.durability {
+            *interval = (*interval).min(LONGEST);
+        }
+        self
+    }
+
     /// No threads of its own: seals and syncs happen when asked. For tests that want one order of events.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn without_background(mut self) -> Self {

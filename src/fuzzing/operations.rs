@@ -68,8 +68,10 @@ fn live(fs: &SimFs, store: &Store, input: &mut Input<'_>, accounts: &mut [Accoun
             7..=10 => {
                 if op < 9 {
                     store.sync()?
-                } else {
+                } else if op < 10 {
                     store.seal().map(drop)?
+                } else {
+                    store.maintain().map(drop)?
                 }
                 accounts.iter_mut().for_each(|account| account.synced = account.appended);
             }

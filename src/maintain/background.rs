@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, select, unbounded};
 use hashbrown::HashMap;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::live_block::Released;
 use crate::model::time::nanos_of;
 use crate::options::Durability;
@@ -118,7 +118,7 @@ fn seal_loop(core: &Weak<Core>, blocks: &Receiver<u64>, stopped: &Receiver<()>) 
             let Some(core) = core.upgrade() else { return };
             match core.seal(id) {
                 Ok(_) => break,
-                Err(error) if error.kind() == crate::ErrorKind::Storage => {
+                Err(error) if error.kind() == ErrorKind::Storage => {
                     tracing::warn!(block = id, %error, "seal failed, trying again");
                 }
                 // Poisoned or damaged: the rows stay in their block, and trying again would not help.
@@ -164,9 +164,15 @@ fn compact_loop(core: &Weak<Core>, wake: &Receiver<()>, stopped: &Receiver<()>) 
                 Ok(Outcome::Done) => {}
                 Ok(Outcome::Nothing(next)) => break next,
                 Err(Error::Closed) => return,
+                // Those segments are left alone from now on; others may be due.
+                Err(error) if error.kind() == ErrorKind::Corrupted => tracing::error!(%error, "a compaction failed"),
                 Err(error) => {
-                    tracing::warn!(%error, "a compaction failed");
-                    break Some(Instant::now() + COMPACT_RETRY);
+                    tracing::warn!(%error, "a compaction failed, trying again later");
+                    drop(core);
+                    // Not when the next seal wakes it: a full disk must not be filled and emptied all the time.
+                    if !matches!(stopped.recv_timeout(COMPACT_RETRY), Err(RecvTimeoutError::Timeout)) {
+                        return;
+                    }
                 }
             }
         };

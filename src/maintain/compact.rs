@@ -53,6 +53,10 @@ impl Core {
     /// Does one compaction, if one is due.
     pub(crate) fn compact_one(&self, caller: Caller) -> Result<Outcome> {
         let _alone = self.upkeep.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Closing waits for this lock: after it nothing is committed, since another process may be writing.
+        if self.upkeep.pace.is_stopped() {
+            return Err(Error::Closed);
+        }
         let moment =
             Moment { now_ns: self.clock.now().as_nanos(), at: Instant::now(), eager: caller == Caller::Waiting };
         let view = self.view.load();

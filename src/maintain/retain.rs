@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::TableId;
 use crate::model::time::nanos_of;
 use crate::snapshot::{Segment, TableState};
@@ -38,6 +38,9 @@ impl Core {
     fn retain_table(&self, table: TableId, now_ns: i64) -> Result<(usize, i64)> {
         // Chosen under the lock, so that a seal or a compaction does not add rows of a partition that goes.
         let mut changing = self.view.lock();
+        if self.upkeep.pace.is_stopped() {
+            return Err(Error::Closed);
+        }
         let view = changing.view();
         let Some(state) = view.tables.get(&table) else { return Ok((0, i64::MAX)) };
         let (gone, next) = expired(state, now_ns);

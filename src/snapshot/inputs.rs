@@ -37,6 +37,8 @@ pub(crate) struct Merging {
     projection: Vec<usize>,
     /// Those of them that are not tags, then what rows are sorted by, unless they have it.
     stored: Vec<usize>,
+    /// Of those the first that come out.
+    kept: usize,
     inputs: usize,
 }
 
@@ -46,6 +48,7 @@ impl Merging {
     pub(crate) fn new(schema: &Arc<TableSchema>, series: &SeriesView, projection: &[usize], inputs: usize) -> Self {
         let tags = 1..schema.tags.len() + 1;
         let mut stored: Vec<usize> = projection.iter().copied().filter(|column| !tags.contains(column)).collect();
+        let kept = stored.len();
         for key in std::iter::once(0).chain(clock_column(schema)) {
             if !stored.contains(&key) {
                 stored.push(key);
@@ -57,6 +60,7 @@ impl Merging {
             series: series.clone(),
             projection: projection.to_vec(),
             stored,
+            kept,
             inputs,
         }
     }
@@ -86,7 +90,7 @@ impl Merging {
     }
 
     /// Rows with their keys; what is wrong with them, if anything is.
-    fn keyed(&self, Sorted { series, columns }: Sorted) -> std::result::Result<Keyed, String> {
+    fn keyed(&self, Sorted { series, mut columns }: Sorted) -> std::result::Result<Keyed, String> {
         let unknown = |series: &u32| format!("a row of series {series}, the series log has {}", self.ranks.len());
         let rank = |series: &u32| self.ranks.get(*series as usize).copied().ok_or_else(|| unknown(series));
         let ranks = series.iter().map(rank).collect::<std::result::Result<Vec<u32>, _>>()?;
@@ -103,6 +107,7 @@ impl Merging {
         if times.len() != series.len() {
             return Err("its series index counts other rows".into());
         }
+        columns.truncate(self.kept);
         Ok(Keyed { ranks, series, times, clocks, columns })
     }
 

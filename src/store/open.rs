@@ -47,6 +47,7 @@ impl Store {
     /// Opens a store on any file system.
     pub(crate) fn open_on(fs: Arc<dyn FileSystem>, options: Options, path: &Path) -> Result<Self> {
         check(&options)?;
+        let options = options.bounded();
         let path = std::path::absolute(path).map_err(|source| Error::io("finding", path, source))?;
         let names = create::names(&*fs, &path)?;
         if let Some(kind) = fs.copy_on_write(&path)?

@@ -53,6 +53,7 @@ struct ReaderInner {
 
 impl Reader {
     pub(crate) fn open_on(fs: Arc<dyn FileSystem>, options: &Options, path: &Path) -> Result<Self> {
+        let options = &options.clone().bounded();
         let path = std::path::absolute(path).map_err(|source| Error::io("finding", path, source))?;
         let none = || Error::NotAStore { path: path.clone(), reason: "it has no control page".into() };
         let control = Control::open_read(&*fs, &path.join(CONTROL_FILE))?.ok_or_else(none)?;

@@ -155,3 +155,27 @@ fn a_store_copied_while_open_has_every_synced_row() {
     assert_eq!(numbered::check(&other.existing("plain").unwrap(), "copy")["a"], 1_500);
     assert_eq!(numbered::check(&table, "original")["a"], 1_600);
 }
+
+#[test]
+fn durations_without_end_are_fine() {
+    use std::time::Duration;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Store::options()
+        .durability(Durability::Interval(Duration::MAX))
+        .overload(Overload::Wait(Duration::MAX))
+        .seal_after(Duration::MAX)
+        .cold_after(Duration::MAX)
+        .snapshot_timeout(Duration::MAX);
+    let store = options.open(dir.path().join("kota")).unwrap();
+    let schema = Schema::new("water").tag("gate").f64("level", "").retention(Duration::MAX).lateness(Duration::MAX);
+    let table = store.table(schema).unwrap();
+    let mut writer = table.writer().unwrap();
+    writer.append(row! { gate: "a", level: 1.0 }).unwrap();
+    store.seal().unwrap();
+    store.maintain().unwrap();
+    writer.append(row! { gate: "a", level: 2.0 }).unwrap();
+    assert_eq!(table.scan().unwrap().map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 2);
+    drop(writer);
+    // Says so if a thread of the store has died.
+    store.close().unwrap();
+}

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 const STORE: &str = "DENYUT_CHILD_STORE";
 const SEED: &str = "DENYUT_CHILD_SEED";
 
-/// Starts the ignored test `name` over `store`, its standard output piped.
+/// Starts the ignored test `name` over `store`, its standard output and input piped.
 pub(crate) fn start(name: &str, store: &Path, seed: u64) -> (Child, BufReader<ChildStdout>) {
     start_with(name, store, seed, &[])
 }
@@ -24,6 +24,7 @@ pub(crate) fn start_with(
         .env(STORE, store)
         .env(SEED, seed.to_string())
         .envs(settings.iter().map(|(name, value)| (*name, value)))
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

@@ -56,8 +56,9 @@ fn a_flipped_byte_is_an_error_or_harmless() {
     store.close().unwrap();
     drop(store);
     assert_eq!(rows(&path).unwrap(), 350);
-    let whole: Vec<(PathBuf, Vec<u8>)> =
-        files(&path).into_iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect();
+    let read = |file: PathBuf| (file.clone(), fs::read(file).unwrap());
+    // A pin has no byte to flip.
+    let whole: Vec<_> = files(&path).into_iter().map(read).filter(|(_, bytes)| !bytes.is_empty()).collect();
     let mut chance = Chance::new(seed());
     let mut noticed = 0;
     for _ in 0..setting("DENYUT_FLIPS").unwrap_or(400) {

@@ -26,7 +26,8 @@ fn tables(store: &Store) -> [Table; 2] {
 #[ignore = "writes a fixture: once a version of the format"]
 fn write() {
     let path = std::env::var("DENYUT_FIXTURE").expect("DENYUT_FIXTURE says where");
-    let options = Store::options().block_bytes_min(64 << 10).block_bytes_max(1 << 20).seal_after(std::time::Duration::MAX);
+    let options =
+        Store::options().block_bytes_min(64 << 10).block_bytes_max(1 << 20).seal_after(std::time::Duration::MAX);
     let store = options.open(&path).unwrap();
     for table in &tables(&store) {
         let mut writer = table.writer().unwrap();
@@ -42,7 +43,10 @@ fn write() {
         }
         numbered::append(Way::Batch, table, &mut writer, "a", SEALED_ROWS..LIVE_ROWS).unwrap();
     }
-    let _ = tables(&store)[0].writer().unwrap().append_at(Time::MAX, row! { writer: "far", site: "s", number: 1_i64 });
+    let _ = tables(&store)[0]
+        .writer()
+        .unwrap()
+        .append_at(Time::from_nanos(i64::MAX), row! { writer: "far", site: "s", number: 1_i64 });
     store.close().unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Random sequences of what a program does, against a list of rows.
+//! Random sequences of what a program does, against a list of rows; of rows by key, where the last write wins.
 
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ enum Step {
     /// Ends a writer; the next that is needed opens anew.
     EndWriter(usize),
     Seal,
+    /// Seals and compacts.
+    Maintain,
     Sync,
     Reopen,
     AddField,
@@ -84,6 +86,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..3_usize, rows()).prop_map(|(writer, rows)| Step::BatchOfOne(writer, rows)),
         1 => (0..3_usize).prop_map(Step::EndWriter),
         2 => Just(Step::Seal),
+        1 => Just(Step::Maintain),
         1 => Just(Step::Sync),
         1 => Just(Step::Reopen),
         1 => Just(Step::AddField),
@@ -137,6 +140,8 @@ struct Run {
     store: Option<Store>,
     writers: [Option<Writer>; 3],
     has_extra: bool,
+    /// Whether a row takes the place of the one before of its series and time.
+    last_write: bool,
     rows: Vec<Line>,
 }
 
@@ -148,14 +153,15 @@ impl Run {
             .i64("whole", "")
             .f64("real", "")
             .utf8("text", "")
-            .bool("flag", "");
+            .bool("flag", "")
+            .dedup(if self.last_write { Dedup::LastWrite } else { Dedup::KeepAll });
         if self.has_extra { schema.f64("extra", "") } else { schema }
     }
 
     fn store(&mut self) -> Store {
         let open = || {
             let options = Store::options().block_bytes_min(64 << 10).block_bytes_max(256 << 10).live_bytes_max(2 << 20);
-            options.seal_partitions_max(3).open(&self.path).unwrap()
+            options.seal_partitions_max(3).compact_fan_in(2).open(&self.path).unwrap()
         };
         self.store.get_or_insert_with(open).clone()
     }
@@ -228,6 +234,7 @@ impl Run {
             }
             Step::EndWriter(writer) => self.writers[writer] = None,
             Step::Seal => drop(self.store().seal().unwrap()),
+            Step::Maintain => assert!(self.store().maintain().is_ok()),
             Step::Sync => self.store().sync().unwrap(),
             Step::Reopen => {
                 self.writers = [None, None, None];
@@ -245,7 +252,12 @@ impl Run {
 
     fn note(&mut self, mut cells: Cells, has_extra: bool) {
         cells.extra = cells.extra.filter(|_| has_extra);
-        self.rows.push(line(&cells));
+        let line = line(&cells);
+        if self.last_write {
+            let key = |line: &Line| (line.0, line.1.clone(), line.2.clone());
+            self.rows.retain(|other| key(other) != key(&line));
+        }
+        self.rows.push(line);
     }
 
     fn check(&mut self) {
@@ -310,13 +322,14 @@ fn batch(rows: &[Cells], has_extra: bool, has_tags: bool) -> RecordBatch {
 
 #[test]
 fn a_store_is_a_list_of_rows() {
-    try_cases(64, &vec(step(), 1..14), |steps| {
+    try_cases(96, &(any::<bool>(), vec(step(), 1..14)), |(last_write, steps)| {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kota");
-        let mut run = Run { path, store: None, writers: [None, None, None], has_extra: false, rows: Vec::new() };
+        let writers = [None, None, None];
+        let mut run = Run { path, store: None, writers, has_extra: false, last_write, rows: Vec::new() };
         let last = steps.len() - 1;
         for (at, step) in steps.into_iter().enumerate() {
-            let looks = matches!(step, Step::Seal | Step::Reopen | Step::AddField) || at == last;
+            let looks = matches!(step, Step::Seal | Step::Maintain | Step::Reopen | Step::AddField) || at == last;
             run.take(step);
             if looks {
                 run.check();

@@ -144,7 +144,7 @@ fn child_reader() {
 }
 
 /// Children of a test that end with it.
-struct Children(Vec<(Child, BufReader<ChildStdout>)>);
+struct Children(Vec<(Child, Option<BufReader<ChildStdout>>)>);
 
 impl Drop for Children {
     fn drop(&mut self) {
@@ -167,13 +167,17 @@ impl Children {
     fn join(mut self) -> u64 {
         let mut queries = 0;
         for (mut child, out) in std::mem::take(&mut self.0) {
-            let lines: Vec<String> = child::whole_lines(out).collect();
+            let lines: Vec<String> = out.into_iter().flat_map(child::whole_lines).collect();
             assert!(child.wait().unwrap().success(), "a reader failed: {lines:?}");
             let ok = lines.iter().find_map(|line| line.strip_prefix("ok queries=")).expect("a reader ends with ok");
             queries += ok.split(' ').next().unwrap().parse::<u64>().unwrap();
         }
         queries
     }
+}
+
+fn of((child, out): (Child, BufReader<ChildStdout>)) -> (Child, Option<BufReader<ChildStdout>>) {
+    (child, Some(out))
 }
 
 /// A store with its tables, and the files around it.
@@ -189,7 +193,7 @@ fn prepare(dir: &Path) -> PathBuf {
 }
 
 fn readers(path: &Path, count: u64, chance: &mut Chance) -> Children {
-    Children((0..count).map(|_| child::start("readers::child_reader", path, chance.next())).collect())
+    Children((0..count).map(|_| of(child::start("readers::child_reader", path, chance.next()))).collect())
 }
 
 #[test]
@@ -224,7 +228,7 @@ fn readers_see_every_row_and_one_moment() {
     let mut chance = Chance::new(seed);
     let dir = tempfile::tempdir().unwrap();
     let path = prepare(dir.path());
-    let writer = Children(vec![child::start("readers::child_writer", &path, chance.next())]);
+    let writer = Children(vec![of(child::start("readers::child_writer", &path, chance.next()))]);
     let mut readers = readers(&path, 4, &mut chance);
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(seconds) {
@@ -237,4 +241,94 @@ fn readers_see_every_row_and_one_moment() {
     let rows = said(&File::open(said_path(&path)).unwrap());
     println!("{queries} queries by 4 readers in {seconds} s, beside {rows:?} rows twice");
     assert!(queries > 4 && rows.iter().all(|rows| *rows > 0), "too little was looked at");
+}
+
+/// Bytes of replaced segments that the churning store keeps for its readers.
+const PINNED_BYTES_MAX: u64 = 1 << 20;
+
+#[test]
+#[ignore = "the child that appends and compacts beside a reader that is stopped"]
+fn child_churner() {
+    let Some((path, _)) = child::work() else { return };
+    let options = options().pinned_bytes_max(PINNED_BYTES_MAX).compact_fan_in(2).compact_rate_max(u64::MAX);
+    let store = options.open(&path).unwrap();
+    let table = store.table(Schema::new("churned").tag("w").i64("n", "")).unwrap();
+    let mut writer = table.writer().unwrap();
+    let series = ["a", "b", "c"].map(|tag| table.series([tag]).unwrap());
+    child::say("open");
+    for n in 0_i64.. {
+        let time = Time::from_nanos(1_700_000_000_000_000_000 + n * 1_000_000);
+        writer.append_to(series[n as usize % 3], time, &[n.into()]).unwrap();
+        if n % 20_000 == 19_999 {
+            store.seal().unwrap();
+            store.maintain().unwrap();
+            let pinned = store.counters().into_iter().find(|(name, _)| *name == "pinned_bytes").unwrap().1;
+            child::say(&format!("rows {} pinned {pinned}", n + 1));
+        }
+    }
+}
+
+#[test]
+#[ignore = "the reading child that is stopped"]
+fn child_stopped() {
+    let Some((path, _)) = child::work() else { return };
+    let reader = Store::open_read_only(&path).unwrap();
+    let mut scan = reader.scan("churned").unwrap();
+    let mut rows = scan.next().unwrap().unwrap().num_rows();
+    child::say("reading");
+    // The parent stops this process here, and lets it go on when it says so.
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    for batch in scan {
+        match batch {
+            Ok(batch) => rows += batch.num_rows(),
+            Err(error @ Error::SnapshotExpired { .. }) => {
+                assert!(error.is_retryable());
+                child::say("expired");
+                rows = 0;
+                break;
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    // Whatever became of the old moment, the present one is there.
+    let now = reader.query("SELECT count(*) AS c FROM churned").unwrap().i64(0, "c").unwrap().unwrap();
+    child::say(&format!("done {rows} of {now}"));
+}
+
+#[test]
+fn a_reader_that_was_stopped_ends_right_or_is_told() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let stopped_for = Duration::from_secs(setting("DENYUT_STOPPED_SECONDS").unwrap_or(3));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kota");
+    let (churner, said) = child::start("readers::child_churner", &path, 0);
+    let mut lines = child::whole_lines(said);
+    let rows_of = |line: &str| line.strip_prefix("rows ").and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+    assert!(lines.by_ref().any(|line| rows_of(&line).is_some()), "the store has rows");
+    let mut children = Children(vec![(churner, None)]);
+    let (mut stopped, heard) = child::start("readers::child_stopped", &path, 0);
+    let mut heard = child::whole_lines(heard);
+    assert!(heard.by_ref().any(|line| line == "reading"), "the reader reads");
+    let pid = Pid::from_child(&stopped);
+    kill_process(pid, Signal::STOP).unwrap();
+    let (began, mut pinned_max, mut last_rows, mut maintained) = (Instant::now(), 0, 0, 0);
+    for line in lines.by_ref() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let &["rows", rows, "pinned", pinned] = &*words else { continue };
+        pinned_max = pinned_max.max(pinned.parse::<u64>().unwrap());
+        last_rows = rows.parse().unwrap();
+        maintained += 1;
+        if began.elapsed() >= stopped_for && maintained > 20 {
+            break;
+        }
+    }
+    assert!(pinned_max <= PINNED_BYTES_MAX, "{pinned_max} bytes were kept for a reader that is stopped");
+    kill_process(pid, Signal::CONT).unwrap();
+    drop(stopped.stdin.take());
+    let heard: Vec<String> = heard.collect();
+    assert!(stopped.wait().unwrap().success(), "{heard:?}");
+    println!("stopped for {:?}, {last_rows} rows came, {pinned_max} bytes pinned at most: {heard:?}", began.elapsed());
+    assert!(heard.iter().any(|line| line.starts_with("done")), "{heard:?}");
+    children.alive("the store");
 }

@@ -3,6 +3,7 @@
 //! `DENYUT_ROWS=10000000 cargo test --release --test store -- --nocapture twice` is the full size.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use denyut::arrow::array::{Array, AsArray};
 use denyut::arrow::datatypes::{Int64Type, TimestampNanosecondType};
@@ -58,9 +59,10 @@ fn child_sends() {
     let store = options(keys).open(path).unwrap();
     let table = store.table(schema()).unwrap();
     let series: Vec<SeriesId> = (0..STATIONS).map(|id| table.series([&*format!("station {id}")]).unwrap()).collect();
+    let progress = [AtomicU64::new(from[0]), AtomicU64::new(from[1])];
     std::thread::scope(|scope| {
         for (number, from) in from.into_iter().enumerate() {
-            let (table, series) = (&table, &series);
+            let (table, series, progress) = (&table, &series, &progress);
             scope.spawn(move || {
                 let mut writer = table.writer().unwrap();
                 for at in from..keys {
@@ -72,6 +74,11 @@ fn child_sends() {
                     assert_eq!(writer.append_to(series, time(key), &values).unwrap().accepted(), 1);
                     if (at + 1).is_multiple_of(SAID_EACH) || at + 1 == keys {
                         child::say(&format!("done {number} {}", at + 1));
+                        progress[number].store(at + 1, Ordering::Relaxed);
+                        // Side by side, so that each wins the keys that it sends later than the other.
+                        while progress[1 - number].load(Ordering::Relaxed) + 4 * SAID_EACH < at {
+                            std::thread::yield_now();
+                        }
                     }
                 }
             });

@@ -294,3 +294,108 @@ fn the_last_write_wins_wherever_rows_are() {
     assert!((expected.len() as u64..2 * expected.len() as u64).contains(&rows), "{rows} of {}", expected.len());
     assert_eq!(store.maintain().unwrap(), Maintained::default());
 }
+
+#[test]
+fn many_overlapping_segments_are_read_with_few_descriptors() {
+    let fs = SimFs::new(9);
+    let store = open_small(&fs).unwrap();
+    let table = store.table(Schema::new("t").tag("a").i64("n", "").dedup(Dedup::LastWrite)).unwrap();
+    let mut writer = table.writer().unwrap();
+    for n in 0..60_i64 {
+        for minute in 0..3 {
+            let time = Time::from_nanos(1_700_000_000_000_000_000 + (minute + n % 2) * 60_000_000_000);
+            let _ = writer.append_at(time, row! { a: "x", n: n }).unwrap();
+        }
+        store.seal().unwrap();
+    }
+    let numbers = |table: &Table| -> Vec<i64> {
+        let batches = table.scan().unwrap().map(|batch| batch.unwrap());
+        let column = |batch: arrow::array::RecordBatch| batch.column(2).as_primitive::<Int64Type>().values().to_vec();
+        batches.flat_map(column).collect()
+    };
+    assert_eq!(segments(&store).values().map(Vec::len).sum::<usize>(), 60);
+    assert_eq!(numbers(&table), [58, 59, 59, 59]);
+    store.maintain().unwrap();
+    assert_eq!(segments(&store).values().map(Vec::len).sum::<usize>(), 1);
+    assert_eq!(numbers(&table), [58, 59, 59, 59]);
+}
+
+#[test]
+fn a_pause_stops_no_writer_and_no_caller() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Store::options().block_bytes_min(64 << 10).block_bytes_max(64 << 10).live_bytes_max(256 << 10);
+    let store = options.compact_fan_in(2).open(dir.path().join("kota")).unwrap();
+    let table = store.table(numbered().partition(Duration::from_secs(86_400))).unwrap();
+    let pause = (store.pause_background(), store.pause_background());
+    // Several times what live blocks may hold: full blocks are sealed all the same.
+    append(&mut table.writer().unwrap(), "a", 0..20_000).unwrap();
+    store.seal().unwrap();
+    let counters: BTreeMap<_, _> = store.counters().into_iter().collect();
+    assert_eq!((counters["compactions"], counters["overloaded"]), (0, 0));
+    assert!(counters["blocks_recycled"] > 0, "{counters:?}");
+    assert!(store.maintain().unwrap().compacted_segments > 0);
+    assert!(segments(&store).values().all(|segments| segments.len() == 1));
+    whole(&table, 20_000);
+    drop(pause);
+    store.close().unwrap();
+}
+
+#[test]
+fn a_compaction_that_is_paused_is_hurried_by_whoever_waits_for_it() {
+    let pace = crate::maintain::upkeep::Pace::default();
+    let now = std::time::Instant::now;
+    assert!(pace.wait(now()));
+    pace.pause();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| pace.wait(now() + Duration::from_secs(3_600)));
+        let hurry = pace.hurry();
+        assert!(waiting.join().unwrap(), "neither the pause nor the rate holds it");
+        drop(hurry);
+        let waiting = scope.spawn(|| pace.wait(now()));
+        pace.resume();
+        assert!(waiting.join().unwrap());
+        pace.pause();
+        let waiting = scope.spawn(|| pace.wait(now()));
+        pace.stop();
+        assert!(!waiting.join().unwrap(), "the store closes, pause or not");
+    });
+    assert!(!pace.wait(now()));
+}
+
+#[test]
+fn the_store_compacts_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::options().compact_fan_in(3).open(dir.path().join("kota")).unwrap();
+    let table =
+        store.table(Schema::new("t").tag("a").i64("n", "").partition(Duration::from_secs(364 * 86_400))).unwrap();
+    let mut writer = table.writer().unwrap();
+    for n in 0..3_i64 {
+        let _ = writer.append_at(now(), row! { a: "x", n: n }).unwrap();
+        store.seal().unwrap();
+    }
+    let compactions = || store.counters().into_iter().find(|(name, _)| *name == "compactions").unwrap().1;
+    let began = std::time::Instant::now();
+    while compactions() == 0 {
+        assert!(began.elapsed() < Duration::from_secs(120), "nobody compacts");
+        std::thread::yield_now();
+    }
+    assert_eq!(segments(&store).into_values().flatten().collect::<Vec<_>>(), [(Tier::Merged, 3)]);
+}
+
+#[cfg(feature = "sql")]
+#[test]
+fn what_runs_is_shown() {
+    use crate::maintain::running::Kind;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("kota")).unwrap();
+    let table = store.table(Schema::new("t").tag("a").i64("n", "")).unwrap();
+    let list = &store.inner.core.upkeep.running;
+    let running = list.begin(Kind::Merge, &table.schema(), Some(0), (200, 1_000));
+    running.set_rows(50);
+    let rows = store.query("SELECT kind, table_name, bytes_done, bytes_total FROM system.background").unwrap();
+    assert_eq!(rows.num_rows(), 1);
+    let text = rows.to_string();
+    assert!(["merge", "| t ", "250", "1000"].iter().all(|part| text.contains(part)), "{text}");
+    drop(running);
+    assert_eq!(store.query("SELECT * FROM system.background").unwrap().num_rows(), 0);
+}
