@@ -64,7 +64,8 @@ fn a_frame_ends_at_its_timeout_on_a_runtime_without_a_timer() {
 fn an_operator_that_stops_first_is_a_timeout_too() {
     let (engine, _dir) = engine(Options::default().query_timeout(Duration::from_millis(50)).query_threads(2));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    for text in ENDLESS {
+    // The joins whose filter looks at the flag; the others end when they are polled no more.
+    for text in ENDLESS.into_iter().filter(|text| text.contains("-1")) {
         let error = runtime.block_on(async {
             let mut stream = engine.sql(text).await.unwrap().execute_stream().await.unwrap();
             assert!(futures::poll!(stream.next()).is_pending());
