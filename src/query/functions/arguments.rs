@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    DataType, Int64Type, Schema, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
     TimestampSecondType,
 };
-use datafusion::common::internal_err;
+use datafusion::common::{ScalarValue, internal_err};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::PhysicalExpr;
 
 /// The error of one argument: what is wrong with it, and what to write instead.
 pub(super) fn wrong(function: &str, argument: &str, what: impl std::fmt::Display, remedy: &str) -> DataFusionError {
@@ -79,4 +81,23 @@ pub(super) fn timestamps(ticks: &Int64Array, to: &DataType) -> Result<ArrayRef> 
             Arc::new(ticks.reinterpret_cast::<TimestampNanosecondType>().with_timezone_opt(zone.clone()))
         }
     })
+}
+
+/// Nanoseconds of one tick of a timestamp type.
+pub(super) fn tick_ns(time: &DataType) -> i64 {
+    match time {
+        DataType::Timestamp(TimeUnit::Second, _) => 1_000_000_000,
+        DataType::Timestamp(TimeUnit::Millisecond, _) => 1_000_000,
+        DataType::Timestamp(TimeUnit::Microsecond, _) => 1_000,
+        _ => 1,
+    }
+}
+
+/// What an expression is, whatever the row; none if it depends on one.
+pub(super) fn constant(expression: &Arc<dyn PhysicalExpr>) -> Option<ScalarValue> {
+    let nothing = RecordBatch::new_empty(Arc::new(Schema::empty()));
+    match expression.evaluate(&nothing) {
+        Ok(ColumnarValue::Scalar(value)) => Some(value),
+        _ => None,
+    }
 }

@@ -8,18 +8,26 @@
 //! **Invariant:** what a function holds of its input is counted by the session's memory pool.
 
 mod arguments;
+mod bins;
 mod counted;
 mod first_last;
+mod gapfill;
 mod one_group;
+mod planner;
 #[cfg(test)]
 mod tests;
+mod wallclock;
 
 use std::sync::Arc;
 
 use datafusion::error::Result;
-use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionContext;
+
+use self::gapfill::GapFillRule;
+use self::planner::FunctionPlanner;
 
 /// What the reference says of one function.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +44,7 @@ pub struct Entry {
     pub example: &'static str,
 }
 
-const REFERENCES: &[&[Entry]] = &[first_last::REFERENCE];
+const REFERENCES: &[&[Entry]] = &[first_last::REFERENCE, gapfill::REFERENCE, wallclock::REFERENCE];
 
 /// All functions that [`register`] adds, by name.
 ///
@@ -53,7 +61,9 @@ pub fn reference() -> Vec<&'static Entry> {
 /// Adds this crate's SQL functions to a session of the host's own. They work on any table there; [`reference`] lists
 /// them. Sessions of a store have them already.
 ///
-/// Functions of the same names are replaced; DataFusion 55.2 has none of these.
+/// Functions of the same names are replaced; DataFusion 55.2 has none of these. An analyzer rule is added. The session's
+/// query planner stays for statements that do not fill gaps; those that do are planned by DataFusion's own, together with
+/// this crate's, since nodes of two strangers in one plan have no planner that knows both.
 ///
 /// # Errors
 /// [`Query`](crate::Error::Query) if the session refuses a function.
@@ -88,11 +98,18 @@ pub(super) fn extended(mut state: SessionState) -> Result<SessionState> {
     for function in udwfs() {
         state.register_udwf(function)?;
     }
-    Ok(state)
+    let has_rule = state.analyzer().rules.iter().any(|rule| rule.name() == GapFillRule.name());
+    if !has_rule {
+        state.add_analyzer_rule(Arc::new(GapFillRule));
+    }
+    let planner = FunctionPlanner { before: state.query_planner().clone() };
+    let session_id = state.session_id().to_string();
+    let extended = SessionStateBuilder::new_from_existing(state).with_session_id(session_id);
+    Ok(extended.with_query_planner(Arc::new(planner)).build())
 }
 
 fn udfs() -> Vec<Arc<ScalarUDF>> {
-    Vec::new()
+    [wallclock::udfs(), gapfill::udfs()].into_iter().flatten().collect()
 }
 
 fn udafs() -> Vec<Arc<AggregateUDF>> {

@@ -1,7 +1,9 @@
 //! The functions against naive ones, over random rows cut into random batches and partitions.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod bins;
 mod ends;
+mod gaps;
 
 use std::sync::Arc;
 
