@@ -37,6 +37,16 @@ pub(super) fn check_time(function: &str, argument: &str, found: &DataType) -> Re
     Err(wrong(function, argument, format_args!("is {found}"), remedy))
 }
 
+/// Checks that an argument is a number.
+pub(super) fn check_number(function: &str, argument: &str, found: &DataType) -> Result<()> {
+    // An untyped NULL is nobody's mistake.
+    if found.is_numeric() || found.is_null() {
+        return Ok(());
+    }
+    let remedy = "give a number, or cast it: CAST(x AS DOUBLE)";
+    Err(wrong(function, argument, format_args!("is {found}"), remedy))
+}
+
 /// The argument of that place, which the engine has checked to be there.
 pub(super) fn nth<T>(arguments: &[T], place: usize) -> Result<&T> {
     match arguments.get(place) {

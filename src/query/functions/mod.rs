@@ -12,8 +12,13 @@ mod bins;
 mod counted;
 mod first_last;
 mod gapfill;
+mod measures;
 mod one_group;
 mod planner;
+mod sampled;
+mod samples;
+mod sessions;
+mod state_changes;
 #[cfg(test)]
 mod tests;
 mod wallclock;
@@ -44,7 +49,14 @@ pub struct Entry {
     pub example: &'static str,
 }
 
-const REFERENCES: &[&[Entry]] = &[first_last::REFERENCE, gapfill::REFERENCE, wallclock::REFERENCE];
+const REFERENCES: &[&[Entry]] = &[
+    first_last::REFERENCE,
+    gapfill::REFERENCE,
+    sampled::REFERENCE,
+    sessions::REFERENCE,
+    state_changes::REFERENCE,
+    wallclock::REFERENCE,
+];
 
 /// All functions that [`register`] adds, by name.
 ///
@@ -113,9 +125,9 @@ fn udfs() -> Vec<Arc<ScalarUDF>> {
 }
 
 fn udafs() -> Vec<Arc<AggregateUDF>> {
-    [first_last::udafs()].into_iter().flatten().collect()
+    [first_last::udafs(), sampled::udafs(), state_changes::udafs()].into_iter().flatten().collect()
 }
 
 fn udwfs() -> Vec<Arc<WindowUDF>> {
-    Vec::new()
+    sessions::udwfs()
 }

@@ -4,6 +4,8 @@
 mod bins;
 mod ends;
 mod gaps;
+mod memory;
+mod sampled;
 
 use std::sync::Arc;
 
