@@ -64,6 +64,8 @@ const REFERENCES: &[&[Entry]] = &[
 /// let last = denyut::query::reference().into_iter().find(|entry| entry.name == "last").unwrap();
 /// assert_eq!(last.signature, "last(value, time)");
 /// ```
+///
+#[doc = include_str!("../../docs/functions.md")]
 pub fn reference() -> Vec<&'static Entry> {
     let mut entries: Vec<&Entry> = REFERENCES.iter().copied().flatten().collect();
     entries.sort_by_key(|entry| entry.name);

@@ -15,7 +15,7 @@ use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::{reference, register};
+use super::{Entry, reference, register};
 
 /// What a statement answers, as CSV without a header, a line a row.
 fn answer(context: &SessionContext, text: &str) -> Result<Vec<String>, DataFusionError> {
@@ -90,3 +90,26 @@ PRECEDING AND CURRENT ROW)`. Aggregates of this page work there too; over a gap 
 - The latest row of each series: `SELECT DISTINCT ON (tag) * FROM t ORDER BY tag, time DESC`, or `last(value, time)` \
 grouped by all tags.
 ";
+
+/// The page of the reference, made from its entries.
+fn page() -> String {
+    let mut page = String::from(INTRODUCTION);
+    page += "\n| function | what it gives |\n| --- | --- |\n";
+    for entry in reference() {
+        page += &format!("| `{}` | {} |\n", entry.signature, entry.summary);
+    }
+    for entry in reference() {
+        let Entry { name, signature, summary, details, example } = entry;
+        page += &format!("\n## {name}\n\n`{signature}`: {summary}\n\n{details}\n\n```sql\n{example}\n```\n");
+    }
+    page
+}
+
+#[test]
+fn the_page_is_the_reference() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/docs/functions.md");
+    if std::env::var("DENYUT_DOCS").is_ok_and(|value| value == "write") {
+        std::fs::write(&path, page()).unwrap();
+    }
+    assert!(std::fs::read_to_string(&path).unwrap() == page(), "DENYUT_DOCS=write cargo test the_page writes it anew");
+}
