@@ -206,6 +206,7 @@ fn whole_line(from: i128, to: i128, passed: i64, length: i64) -> Option<i128> {
     let distance = left.unsigned_abs() * 2;
     let length = length.unsigned_abs();
     // Halfway, the sign of the value decides which way is away from zero.
-    let is_away = if left.is_negative() == value.is_negative() { distance >= length } else { distance > length };
+    let is_outward = value == 0 || left.is_negative() == value.is_negative();
+    let is_away = if is_outward { distance >= length } else { distance > length };
     Some(if left != 0 && is_away { value + left.signum() } else { value })
 }
