@@ -18,6 +18,7 @@ mod engine;
 mod failure;
 mod functions;
 mod guard;
+mod latest;
 mod limits;
 mod planning;
 mod provider;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod hostile;
+mod latest;
 mod limits;
 mod pruning;
 mod reading;

@@ -22,6 +22,8 @@ pub(super) enum Piece {
     Segment { segment: Arc<Segment>, ranges: Vec<Range<u64>>, whole: bool },
     /// Rows of the table's live range of that number.
     Live { live: usize, rows: Range<usize> },
+    /// Single rows of it, ascending.
+    LiveRows { live: usize, rows: Vec<u32> },
 }
 
 impl Piece {
@@ -31,6 +33,7 @@ impl Piece {
                 ranges.iter().map(|range| usize::try_from(range.end - range.start).unwrap_or(usize::MAX)).sum()
             }
             Self::Live { rows, .. } => rows.len(),
+            Self::LiveRows { rows, .. } => rows.len(),
         }
     }
 
@@ -40,6 +43,10 @@ impl Piece {
             Self::Live { live, rows } => {
                 let middle = rows.start.saturating_add(count).min(rows.end);
                 (Self::Live { live, rows: rows.start..middle }, Self::Live { live, rows: middle..rows.end })
+            }
+            Self::LiveRows { live, mut rows } => {
+                let rest = rows.split_off(count.min(rows.len()));
+                (Self::LiveRows { live, rows }, Self::LiveRows { live, rows: rest })
             }
             Self::Segment { segment, ranges, .. } => {
                 let (mut first, mut rest, mut left) = (Vec::new(), Vec::new(), count as u64);
@@ -108,13 +115,20 @@ pub(super) fn plan(view: &TableView, pruned: &Pruned, limit: Option<usize>, part
     if let Some(limit) = limit {
         pieces = deal(pieces, limit).next().unwrap_or_default();
     }
-    work.rows = pieces.iter().map(Piece::rows).sum();
-    let parts = parts.min(work.rows.div_ceil(PARTITION_ROWS_MIN)).max(1);
-    work.parts = deal(pieces, work.rows.div_ceil(parts)).collect();
-    if work.parts.is_empty() {
-        work.parts.push(Vec::new());
-    }
+    work.deal(pieces, parts);
     Ok(work)
+}
+
+impl Work {
+    /// Gives `pieces` to at most `parts` parts.
+    pub(super) fn deal(&mut self, pieces: Vec<Piece>, parts: usize) {
+        self.rows = pieces.iter().map(Piece::rows).sum();
+        let parts = parts.min(self.rows.div_ceil(PARTITION_ROWS_MIN)).max(1);
+        self.parts = deal(pieces, self.rows.div_ceil(parts)).collect();
+        if self.parts.is_empty() {
+            self.parts.push(Vec::new());
+        }
+    }
 }
 
 /// Lists of `rows` rows each, the last one shorter.

@@ -52,6 +52,7 @@ pub struct Entry {
 const REFERENCES: &[&[Entry]] = &[
     first_last::REFERENCE,
     gapfill::REFERENCE,
+    super::latest::REFERENCE,
     sampled::REFERENCE,
     sessions::REFERENCE,
     state_changes::REFERENCE,

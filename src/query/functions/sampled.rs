@@ -44,7 +44,8 @@ pub(super) const REFERENCE: &[Entry] = &[
                   Prometheus's increase it is not extrapolated to the ends of a window, so whole counts stay whole; what \
                   is counted between the last sample of one bin and the first of the next is in neither: for bins without \
                   loss use a window that reaches back to the sample before. Counts beyond 2^53 are rounded. Cost: 16 \
-                  bytes a sample, counted by the memory pool, and a sort if samples do not come in order.",
+                  bytes a sample, counted by the memory pool, and a sort if samples do not come in order; in a sliding \
+                  window, a look through the window for each row.",
         example: "SELECT increase(v, t) FROM (VALUES (5, TIMESTAMP '2026-01-01 00:00:00'), \
                   (9, TIMESTAMP '2026-01-01 00:00:30'), (3, TIMESTAMP '2026-01-01 00:01:00')) AS x(v, t)\n-- 7.0",
     },
