@@ -73,7 +73,7 @@ pub fn reference() -> Vec<&'static Entry> {
     entries
 }
 
-/// Adds this crate's SQL functions to a session of the host's own. They work on any table there; [`reference`] lists
+/// Adds this crate's SQL functions to a session of the host's own. They work on any table there; [`reference()`] lists
 /// them. Sessions of a store have them already.
 ///
 /// Functions of the same names are replaced; DataFusion 55.2 has none of these. An analyzer rule is added. The session's

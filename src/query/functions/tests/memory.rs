@@ -50,3 +50,24 @@ fn samples_of_one_group_are_counted() {
     let text = format!("SELECT k > 0, irate(v, time), delta(v, time) FROM {SAMPLES} GROUP BY k > 0");
     assert_eq!(answer(&limited(8 << 20), &text).unwrap().len(), 2);
 }
+
+#[test]
+fn gaps_of_any_length_take_a_batch() {
+    let filled = |function: &str, step: &str, days: i64| {
+        format!(
+            "SELECT count(*), count(l), round(sum(i)) FROM (SELECT {function}(INTERVAL '{step}', time) AS bin, \
+             locf(max(v)) AS l, interpolate(max(v)) AS i FROM (SELECT t AT TIME ZONE 'Asia/Pontianak' AS time, v FROM \
+             (VALUES (TIMESTAMP '2026-01-01 00:00:00', 0.0), (TIMESTAMP '2026-01-01 00:30:00', 2.0)) AS x(t, v)) \
+             WHERE time >= '2026-01-01T00:00:00+07:00' AND time < '2026-01-{:02}T00:00:00+07:00' GROUP BY bin)",
+            days + 1
+        )
+    };
+    let text = filled("date_bin_gapfill", "200 milliseconds", 1);
+    assert_eq!(answer(&limited(4 << 20), &text).unwrap(), ["432000,432000,9001.0"]);
+    // The bins of a zone are held: 8 bytes each.
+    let text = filled("date_bin_wallclock_gapfill", "1 second", 1);
+    assert_eq!(answer(&limited(4 << 20), &text).unwrap(), ["86400,86400,1801.0"]);
+    let text = filled("date_bin_wallclock_gapfill", "100 milliseconds", 30);
+    let error = answer(&limited(4 << 20), &text).unwrap_err();
+    assert!(matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)), "{error}");
+}
