@@ -37,6 +37,7 @@ impl std::str::FromStr for Format {
 /// The narrowest that a column of a table is cut to.
 const COLUMN_WIDTH_MIN: usize = 8;
 const BETWEEN: &str = "  ";
+const PAGE_WIDTH: usize = 100;
 /// Rows of a table that share column widths. Measuring all first would hold them twice.
 const ROWS_PER_TABLE: usize = 10_000;
 
@@ -65,6 +66,22 @@ pub(crate) fn rows(format: Format, schema: &SchemaRef, batches: &[RecordBatch], 
 /// Prints one line.
 pub(crate) fn line(text: &str) -> Outcome<()> {
     Ok(writeln!(io::stdout().lock(), "{text}")?)
+}
+
+/// Breaks text between words at the width of a page.
+pub(crate) fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let used = lines.last().map_or(0, |line| line.chars().count());
+        if used > 0 && used + 1 + word.chars().count() > PAGE_WIDTH {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(if line.is_empty() { "" } else { " " });
+            line.push_str(word);
+        }
+    }
+    lines.join("\n")
 }
 
 /// Whether nobody reads standard output any more.

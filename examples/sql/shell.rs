@@ -23,6 +23,8 @@ Without -c and -f it asks, or reads standard input if that is no terminal. At th
   SELECT …;     a statement ends with a semicolon and may take several lines
   \\d            the tables
   \\d TABLE      the columns of a table, with types and units
+  \\h            the functions of time that DataFusion does not have
+  \\h FUNCTION   one of them: arguments, rules and an example
   \\format F     table, csv or json
   \\timing       whether rows and time are reported, on or off
   \\?            this text
@@ -33,7 +35,7 @@ store's limit is cancelled; Ctrl-C during a query ends the program, and nothing 
 The store's tables about itself are in the schema `system`: SELECT * FROM system.tables;";
 
 /// The commands, for completion.
-pub(crate) const COMMANDS: [&str; 5] = ["\\d", "\\format", "\\timing", "\\?", "\\q"];
+pub(crate) const COMMANDS: [&str; 6] = ["\\d", "\\h", "\\format", "\\timing", "\\?", "\\q"];
 
 /// Whether to go on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -97,7 +99,9 @@ impl Shell {
         let mut words = line.trim_end_matches(';').split_whitespace();
         match (words.next(), words.next(), words.next()) {
             (Some("\\q"), None, None) => return Ok(Next::Quit),
-            (Some("\\?" | "\\h"), None, None) => output::line(HELP)?,
+            (Some("\\?"), None, None) => output::line(HELP)?,
+            (Some("\\h"), None, None) => self.functions()?,
+            (Some("\\h"), Some(name), None) => function(name)?,
             (Some("\\d"), None, None) => self.tables()?,
             (Some("\\d"), Some(table), None) => self.columns(table)?,
             (Some("\\format"), Some(name), None) => self.format = name.parse()?,
@@ -134,6 +138,11 @@ impl Shell {
         self.texts(["column", "kind", "type", "unit"], rows)
     }
 
+    fn functions(&self) -> Outcome<()> {
+        let row = |entry: &denyut::query::Entry| [entry.signature, entry.summary].map(String::from);
+        self.texts(["function", "what it gives"], denyut::query::reference().into_iter().map(row).collect())
+    }
+
     fn texts<const N: usize>(&self, names: [&str; N], rows: Vec<[String; N]>) -> Outcome<()> {
         let column = |number: usize| -> ArrayRef {
             Arc::new(StringArray::from_iter_values(rows.iter().filter_map(|row| row.get(number))))
@@ -149,6 +158,16 @@ impl Shell {
             eprintln!("{rows} row{s} in {:.1} ms", took.as_secs_f64() * 1e3);
         }
     }
+}
+
+/// Prints what the reference says of a function.
+fn function(name: &str) -> Outcome<()> {
+    let name = name.trim_end_matches(['(', ')']).to_lowercase();
+    let Some(entry) = denyut::query::reference().into_iter().find(|entry| entry.name == name) else {
+        return Err(format!("no function {name:?} in this reference; \\h lists what is").into());
+    };
+    let details = output::wrapped(entry.details);
+    output::line(&format!("{}\n\n{}\n\n{details}\n\n{}", entry.signature, entry.summary, entry.example))
 }
 
 /// A duration in the largest unit that divides it.

@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::ast::Statement;
 
 use super::catalog::{Moment, catalogs};
 use super::guard;
+use super::latest::{self, Latest};
 use super::limits::Limits;
 use super::planning::elsewhere;
 use super::rows::Rows;
@@ -129,6 +130,7 @@ impl Engine {
 /// `base` with the tables of a moment, for a statement that begins now.
 fn at(base: &SessionState, moment: Moment) -> SessionState {
     let mut state = base.clone();
+    state.register_udtf(latest::NAME, Arc::new(Latest(moment.clone())));
     state.register_catalog_list(catalogs(moment));
     state.mark_start_execution();
     state

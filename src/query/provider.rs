@@ -11,7 +11,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::future::BoxFuture;
 
 use super::failure::external;
-use super::prune::{narrows, prune};
+use super::latest;
+use super::prune::{narrows, narrows_series, prune};
 use super::scan::ScanExec;
 use super::work;
 use crate::snapshot::{Snapshot, TableView};
@@ -20,11 +21,17 @@ use crate::snapshot::{Snapshot, TableView};
 pub(super) struct StoreTable {
     view: Arc<TableView>,
     snapshot: Arc<Snapshot>,
+    /// Of each series the latest row alone.
+    latest_only: bool,
 }
 
 impl StoreTable {
     pub(super) fn new(view: Arc<TableView>, snapshot: Arc<Snapshot>) -> Self {
-        Self { view, snapshot }
+        Self { view, snapshot, latest_only: false }
+    }
+
+    pub(super) fn latest(view: Arc<TableView>, snapshot: Arc<Snapshot>) -> Self {
+        Self { view, snapshot, latest_only: true }
     }
 
     fn plan(
@@ -38,9 +45,13 @@ impl StoreTable {
         // With a predicate above, nobody knows how many rows its first `limit` rows are.
         let limit = limit.filter(|_| filters.is_empty());
         let parts = session.config().target_partitions();
-        let work = work::plan(&self.view, &pruned, limit, parts).map_err(external)?;
+        let work = match self.latest_only {
+            true => latest::plan(&self.view, &pruned, parts),
+            false => work::plan(&self.view, &pruned, limit, parts),
+        };
+        let work = work.map_err(external)?;
         let projection = projection.cloned().unwrap_or_else(|| (0..self.view.schema.arrow().fields().len()).collect());
-        let all = filters.is_empty() && limit.is_none();
+        let all = filters.is_empty() && limit.is_none() && !self.latest_only;
         Ok(Arc::new(ScanExec::new(self.view.clone(), self.snapshot.clone(), projection, pruned, work, all)?))
     }
 }
@@ -62,6 +73,8 @@ impl TableProvider for StoreTable {
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let support = |filter: &&Expr| {
+            // A row may be the latest of its series and not match: a time, unlike a tag, is not all rows' alike.
+            let narrows = if self.latest_only { narrows_series } else { narrows };
             if narrows(&self.view, filter) {
                 TableProviderFilterPushDown::Inexact
             } else {

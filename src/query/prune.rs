@@ -112,6 +112,11 @@ pub(super) fn narrows(view: &TableView, filter: &Expr) -> bool {
     !columns.is_empty() && columns.iter().all(|column| known(view, &column.name)) && !filter.is_volatile()
 }
 
+/// Whether `filter` says which series and nothing else.
+pub(super) fn narrows_series(view: &TableView, filter: &Expr) -> bool {
+    narrows(view, filter) && filter.column_refs().iter().all(|column| is_tag(view, &column.name))
+}
+
 /// What `filters`, all of which hold, leave of `view`.
 pub(super) fn prune(view: &TableView, filters: &[Expr], session: &dyn Session) -> Result<Pruned> {
     let time = filters.iter().map(time_range).fold(TimeRange::ALL, TimeRange::and);

@@ -181,6 +181,10 @@ enum Reading {
         next: usize,
         end: usize,
     },
+    LiveRows {
+        live: usize,
+        rows: std::vec::IntoIter<u32>,
+    },
     /// Rows of which no column is asked for.
     Counted(usize),
 }
@@ -211,6 +215,10 @@ impl ScanStream {
                 Some(range) => Some(self.scan.live_batch(range, next, *end)?),
                 None => return internal_err!("no live range {live}"),
             },
+            Reading::LiveRows { live, rows } => match self.scan.view.live.get(*live) {
+                Some(range) => self.scan.live_singles(range, rows)?,
+                None => return internal_err!("no live range {live}"),
+            },
         };
         if batch.is_none() {
             self.current = None;
@@ -238,6 +246,7 @@ impl Scan {
                 })))
             }
             Piece::Live { live, rows } => Reading::Live { live, next: rows.start, end: rows.end },
+            Piece::LiveRows { live, rows } => Reading::LiveRows { live, rows: rows.into_iter() },
             Piece::Segment { segment, ranges, whole } => {
                 let time = self.pruned.time.filter(|time| !time.covers(segment.meta.min_time, segment.meta.max_time));
                 let time = time.map(|TimeRange { lo, hi }| (lo, hi));
@@ -279,6 +288,17 @@ impl Scan {
             return self.live_rows(range, start..*next);
         }
         self.live_matches(range, start..*next, &UInt32Array::from(matching))
+    }
+
+    /// The next of `rows`, up to a batch of them, out of a window; none if there are none left.
+    fn live_singles(&self, range: &LiveRange, rows: &mut std::vec::IntoIter<u32>) -> Result<Option<RecordBatch>> {
+        let left = rows.as_slice();
+        let Some(first) = left.first().copied() else { return Ok(None) };
+        let is_near = |row: &&u32| ((**row - first) as usize) < WINDOW_ROWS;
+        let near: Vec<u32> = left.iter().take(BATCH_ROWS).take_while(is_near).map(|row| row - first).collect();
+        let end = first as usize + near.last().map_or(0, |last| *last as usize) + 1;
+        rows.by_ref().take(near.len()).for_each(drop);
+        self.live_matches(range, first as usize..end, &UInt32Array::from(near)).map(Some)
     }
 
     fn live_rows(&self, range: &LiveRange, rows: std::ops::Range<usize>) -> Result<RecordBatch> {

@@ -4,6 +4,7 @@
 mod hostile;
 mod ingest_time;
 mod last_write;
+mod latest;
 mod limits;
 mod pruning;
 mod quarantine;

@@ -25,6 +25,8 @@ pub(super) enum Piece {
     Live { live: usize, rows: Range<usize> },
     /// Of `sources` together, the last writes of series of these ranks; at most so many rows.
     Merged { sources: Arc<[Source]>, ranks: Range<u32>, rows: usize },
+    /// Single rows of it, ascending.
+    LiveRows { live: usize, rows: Vec<u32> },
 }
 
 impl Piece {
@@ -35,6 +37,7 @@ impl Piece {
             }
             Self::Live { rows, .. } => rows.len(),
             Self::Merged { rows, .. } => *rows,
+            Self::LiveRows { rows, .. } => rows.len(),
         }
     }
 
@@ -46,6 +49,10 @@ impl Piece {
                 let middle = rows.start.saturating_add(count).min(rows.end);
                 let rest = Self::Live { live, rows: middle..rows.end };
                 (Self::Live { live, rows: rows.start..middle }, Some(rest))
+            }
+            Self::LiveRows { live, mut rows } => {
+                let rest = rows.split_off(count.min(rows.len()));
+                (Self::LiveRows { live, rows }, Self::LiveRows { live, rows: rest })
             }
             Self::Segment { segment, ranges, .. } => {
                 let (mut first, mut rest, mut left) = (Vec::new(), Vec::new(), count as u64);
@@ -128,12 +135,7 @@ pub(super) fn plan(view: &TableView, pruned: &Pruned, limit: Option<usize>, part
     }
     work.merges = merged.len();
     pieces.extend(merged);
-    work.rows = pieces.iter().map(Piece::rows).sum();
-    let parts = parts.min(work.rows.div_ceil(PARTITION_ROWS_MIN)).max(1);
-    work.parts = deal(pieces, work.rows.div_ceil(parts)).collect();
-    if work.parts.is_empty() {
-        work.parts.push(Vec::new());
-    }
+    work.deal(pieces, parts);
     Ok(work)
 }
 
@@ -148,6 +150,18 @@ fn live_pieces(view: &TableView, pruned: &Pruned) -> (Vec<Piece>, Kept) {
     }
     let kept = Kept { kept: pieces.len(), of: view.live.len() };
     (pieces, kept)
+}
+
+impl Work {
+    /// Gives `pieces` to at most `parts` parts.
+    pub(super) fn deal(&mut self, pieces: Vec<Piece>, parts: usize) {
+        self.rows = pieces.iter().map(Piece::rows).sum();
+        let parts = parts.min(self.rows.div_ceil(PARTITION_ROWS_MIN)).max(1);
+        self.parts = deal(pieces, self.rows.div_ceil(parts)).collect();
+        if self.parts.is_empty() {
+            self.parts.push(Vec::new());
+        }
+    }
 }
 
 /// Lists of `rows` rows each, the last one shorter.

@@ -22,6 +22,8 @@ mod numbered;
 mod readers;
 mod reopen;
 #[cfg(feature = "sql")]
+mod slt;
+#[cfg(feature = "sql")]
 mod sql;
 mod twice;
 mod years;

@@ -108,3 +108,45 @@ fn nothing_is_changed_by_a_query() {
     );
     assert_eq!(numbered::check(&table, "after all that")["a"], ROWS);
 }
+
+#[test]
+fn functions_of_time_read_the_same_live_and_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("kota")).unwrap();
+    let table = store.table(Schema::new("water").tag("gate").f64("level_cm", "cm")).unwrap();
+    let mut writer = table.writer().unwrap();
+    for minute in (0..600_i64).filter(|minute| minute % 7 < 3) {
+        for gate in ["Sei Wie", "Parit Tokaya"] {
+            let time = Time::from_secs(1_767_225_600 + minute * 60).unwrap();
+            writer.append_at(time, row! { gate: gate, level_cm: (minute * minute % 97) as f64 }).unwrap();
+        }
+    }
+    let texts = [
+        "SELECT gate, date_bin_gapfill(INTERVAL '5 minutes', time) AS bin, count(*), locf(last(level_cm, time)), \
+            interpolate(avg(level_cm), INTERVAL '10 minutes') FROM water \
+            WHERE time >= '2026-01-01T00:00:00Z' AND time < '2026-01-01T12:00:00Z' GROUP BY gate, bin ORDER BY gate, bin",
+        "SELECT gate, date_bin_wallclock(INTERVAL '1 day', time AT TIME ZONE 'Asia/Pontianak') AS day, \
+            time_weighted_avg(level_cm, time, 'linear'), increase(level_cm, time) FROM water GROUP BY gate, day ORDER BY gate, day",
+        "SELECT gate, last(level_cm, time), last_time(level_cm, time) FROM water GROUP BY gate ORDER BY gate",
+        "SELECT gate, time, session_start(time, INTERVAL '1 minute') OVER (PARTITION BY gate ORDER BY time) AS began, \
+            avg(level_cm) OVER (PARTITION BY gate ORDER BY time RANGE BETWEEN INTERVAL '5 minutes' PRECEDING AND CURRENT ROW) \
+            FROM water ORDER BY gate, time",
+    ];
+    let answers = || texts.map(|text| store.query(text).unwrap().to_string());
+    let live = answers();
+    assert_eq!(live[0].lines().count(), 2 * 144 + 4);
+    assert!(live[1].contains("2026-01-01T00:00:00+07:00"), "{}", live[1]);
+    store.seal().unwrap();
+    assert_eq!(answers(), live);
+    // A frame is planned on the engine's threads, and a trusted session plans for itself.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for text in texts {
+        let frame = runtime.block_on(store.sql(text)).unwrap();
+        let rows = runtime.block_on(frame.count()).unwrap();
+        let trusted = runtime.block_on(async { store.session().sql(text).await?.count().await }).unwrap();
+        assert_eq!(rows, trusted, "{text}");
+    }
+    let error = store.query("SELECT rate(gate, time) FROM water").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Query);
+    assert!(error.to_string().contains("rate: argument `value` is Utf8View; give a number"), "{error}");
+}
