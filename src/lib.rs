@@ -7,7 +7,7 @@ mod maintain;
 mod model;
 mod options;
 #[cfg(feature = "sql")]
-mod query;
+pub mod query;
 mod snapshot;
 mod storage;
 mod store;

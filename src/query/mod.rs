@@ -1,8 +1,9 @@
-//! SQL over snapshots, through DataFusion (feature `sql`).
+//! SQL over snapshots, through DataFusion (feature `sql`), and the SQL functions that DataFusion lacks.
 //!
-//! A statement goes one way: [`guard`] reads its text, [`engine`] plans it over one snapshot of the whole store
-//! ([`catalog`], [`provider`], [`prune`]), [`scan`] reads what is left of [`work`], and [`limits`] is the node at the
-//! root of every plan.
+//! [`reference()`] lists the functions. Sessions of a store have them; [`register`] gives them to any other.
+//!
+//! A statement goes one way: `guard` reads its text, `engine` plans it over one snapshot of the whole store (`catalog`,
+//! `provider`, `prune`), `scan` reads what is left of `work`, and `limits` is the node at the root of every plan.
 //!
 //! **Invariant:** all tables of one statement show one moment.
 //!
@@ -15,6 +16,7 @@
 mod catalog;
 mod engine;
 mod failure;
+mod functions;
 mod guard;
 mod limits;
 mod planning;
@@ -32,4 +34,5 @@ mod threads;
 mod work;
 
 pub(crate) use engine::{Engine, Source};
+pub use functions::{Entry, reference, register};
 pub use rows::Rows;

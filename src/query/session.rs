@@ -18,6 +18,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder, SpillFile, TempFileFactory};
 use datafusion::prelude::SessionConfig;
 
+use super::functions;
 use super::limits::{Limits, LimitsRule};
 use crate::options::Options;
 
@@ -60,11 +61,12 @@ pub(super) fn base(options: &Options, limits: Arc<Limits>, spill_dir: PathBuf) -
         )))
         .with_disk_manager_builder(disk)
         .build_arc()?;
-    Ok(SessionStateBuilder::new_with_default_features()
+    let state = SessionStateBuilder::new_with_default_features()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_physical_optimizer_rule(Arc::new(LimitsRule(limits)))
-        .build())
+        .build();
+    functions::extended(state)
 }
 
 /// Spill files in a directory that is made when the first query spills, not when the store opens.

@@ -15,4 +15,6 @@ mod model;
 mod numbered;
 mod reopen;
 #[cfg(feature = "sql")]
+mod slt;
+#[cfg(feature = "sql")]
 mod sql;
