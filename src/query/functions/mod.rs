@@ -7,7 +7,9 @@
 //!
 //! **Invariant:** what a function holds of its input is counted by the session's memory pool.
 
+mod arguments;
 pub(super) mod asof;
+mod calendar;
 mod planner;
 #[cfg(test)]
 mod tests;
@@ -40,6 +42,7 @@ pub struct Entry {
 
 const REFERENCES: &[&[Entry]] = &[
     asof::REFERENCE,
+    calendar::REFERENCE,
 ];
 
 /// All functions that [`register`] adds, by name.
@@ -112,7 +115,10 @@ pub(super) fn extended(mut state: SessionState) -> Result<SessionState> {
 }
 
 fn udfs() -> Vec<Arc<ScalarUDF>> {
-    Vec::new()
+    let families = [
+        calendar::udfs(),
+    ];
+    families.into_iter().flatten().collect()
 }
 
 fn udafs() -> Vec<Arc<AggregateUDF>> {
@@ -124,5 +130,5 @@ fn udwfs() -> Vec<Arc<WindowUDF>> {
 }
 
 fn udtfs() -> Vec<(&'static str, Arc<dyn TableFunctionImpl>)> {
-    Vec::new()
+    calendar::udtfs()
 }
