@@ -11,6 +11,7 @@ mod arguments;
 pub(super) mod asof;
 mod calendar;
 mod planner;
+mod sketch;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +44,7 @@ pub struct Entry {
 const REFERENCES: &[&[Entry]] = &[
     asof::REFERENCE,
     calendar::REFERENCE,
+    sketch::REFERENCE,
 ];
 
 /// All functions that [`register`] adds, by name.
@@ -117,12 +119,13 @@ pub(super) fn extended(mut state: SessionState) -> Result<SessionState> {
 fn udfs() -> Vec<Arc<ScalarUDF>> {
     let families = [
         calendar::udfs(),
+        sketch::udfs(),
     ];
     families.into_iter().flatten().collect()
 }
 
 fn udafs() -> Vec<Arc<AggregateUDF>> {
-    Vec::new()
+    [sketch::udafs()].into_iter().flatten().collect()
 }
 
 fn udwfs() -> Vec<Arc<WindowUDF>> {
