@@ -9,7 +9,9 @@
 
 mod arguments;
 pub(super) mod asof;
+mod baseline;
 mod calendar;
+mod holt_winters;
 mod planner;
 mod sketch;
 #[cfg(test)]
@@ -43,7 +45,9 @@ pub struct Entry {
 
 const REFERENCES: &[&[Entry]] = &[
     asof::REFERENCE,
+    baseline::REFERENCE,
     calendar::REFERENCE,
+    holt_winters::REFERENCE,
     sketch::REFERENCE,
 ];
 
@@ -125,11 +129,11 @@ fn udfs() -> Vec<Arc<ScalarUDF>> {
 }
 
 fn udafs() -> Vec<Arc<AggregateUDF>> {
-    [sketch::udafs()].into_iter().flatten().collect()
+    [holt_winters::udafs(), sketch::udafs()].into_iter().flatten().collect()
 }
 
 fn udwfs() -> Vec<Arc<WindowUDF>> {
-    Vec::new()
+    baseline::udwfs()
 }
 
 fn udtfs() -> Vec<(&'static str, Arc<dyn TableFunctionImpl>)> {
