@@ -11,6 +11,8 @@ mod arguments;
 pub(super) mod asof;
 mod baseline;
 mod calendar;
+#[cfg(feature = "geo")]
+mod geo;
 mod holt_winters;
 mod planner;
 mod sketch;
@@ -47,6 +49,8 @@ const REFERENCES: &[&[Entry]] = &[
     asof::REFERENCE,
     baseline::REFERENCE,
     calendar::REFERENCE,
+    #[cfg(feature = "geo")]
+    geo::REFERENCE,
     holt_winters::REFERENCE,
     sketch::REFERENCE,
 ];
@@ -123,6 +127,8 @@ pub(super) fn extended(mut state: SessionState) -> Result<SessionState> {
 fn udfs() -> Vec<Arc<ScalarUDF>> {
     let families = [
         calendar::udfs(),
+        #[cfg(feature = "geo")]
+        geo::udfs(),
         sketch::udfs(),
     ];
     families.into_iter().flatten().collect()
