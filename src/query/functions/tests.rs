@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod asof;
+mod sketch;
 
 use std::sync::Arc;
 

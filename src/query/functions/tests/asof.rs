@@ -4,7 +4,9 @@ use std::fmt;
 
 use arrow::array::{Int64Array, StringViewArray};
 use datafusion::common::exec_err;
-use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool, MemoryReservation, UnboundedMemoryPool};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryLimit, MemoryPool, MemoryReservation, UnboundedMemoryPool,
+};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::col;
 use proptest::prelude::*;
@@ -283,4 +285,38 @@ fn left_order_is_kept_in_every_way() {
         let expected: Vec<String> = (0..200).map(|n| format!("{},{}", n / 50, n % 50)).collect();
         assert_eq!(lines(&context, text), expected, "{way:?}");
     }
+}
+
+#[test]
+fn inputs_larger_than_memory_are_merged_even_if_all_have_one_key() {
+    const ROWS: i64 = 150_000;
+    // About half of either side.
+    let pool = Arc::new(FairSpillPool::new(20 << 20));
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc().unwrap();
+    let config = SessionConfig::new().with_target_partitions(2).with_sort_spill_reservation_bytes(256 << 10);
+    let context = SessionContext::new_with_config_rt(config, runtime);
+    register(&context).unwrap();
+    // A statistic that says nothing, so that an index is tried first.
+    for (name, step, keys) in [("l", 1, "0"), ("r", 2, "0"), ("s", 2, "n % 3")] {
+        let text = format!(
+            "CREATE VIEW {name} AS SELECT {keys} AS k, n * {step} AS t, n AS v, repeat('x', 200) || n AS s
+             FROM (SELECT ((value * 7919) % {ROWS}) AS n FROM generate_series(0, {}) WHERE value > -random()) AS g",
+            ROWS - 1
+        );
+        lines(&context, &text);
+    }
+    let found = |right: &str, on: &str| {
+        lines(
+            &context,
+            &format!(
+                "SELECT count(*), count(b.s), sum(a.t - b.t) FROM (l AS a ASOF JOIN {right} AS b
+                 MATCH_CONDITION (a.t >= b.t) ON {on})"
+            ),
+        )
+    };
+    // An odd time finds the even one before it.
+    assert_eq!(found("r", "a.k = b.k"), [format!("{ROWS},{ROWS},{}", ROWS / 2)]);
+    // Every sixth time has one of key 0.
+    let apart: i64 = (0..ROWS).map(|t| t % 6).sum();
+    assert_eq!(found("s", "a.k = b.k"), [format!("{ROWS},{ROWS},{apart}")]);
 }
