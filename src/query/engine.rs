@@ -14,6 +14,7 @@ use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::Statement;
 
 use super::catalog::{Moment, catalogs};
+use super::functions::asof::with_brackets;
 use super::guard;
 use super::latest::{self, Latest};
 use super::limits::Limits;
@@ -139,7 +140,7 @@ fn at(base: &SessionState, moment: Moment) -> SessionState {
 /// Parses and plans a statement whose text was checked and begins with `opening`.
 async fn plan(state: SessionState, text: &str, opening: String) -> Result<DataFrame> {
     let dialect = state.config().options().sql_parser.dialect;
-    let statement = match state.sql_to_statement(text, &dialect) {
+    let mut statement = match state.sql_to_statement(text, &dialect) {
         // More than one statement.
         Err(DataFusionError::NotImplemented(message)) => return Err(Error::Query { message }),
         other => other?,
@@ -147,6 +148,7 @@ async fn plan(state: SessionState, text: &str, opening: String) -> Result<DataFr
     if !reads(&statement) {
         return Err(Error::ReadOnlySql { statement: opening });
     }
+    with_brackets(&mut statement);
     let plan = state.statement_to_plan(statement).await?;
     let only_reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     // Such as `SELECT .. INTO`, which looks like a query.

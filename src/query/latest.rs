@@ -120,7 +120,8 @@ fn clock(view: &TableView, place: Place) -> StoreResult<Option<u64>> {
             let Some(segment) = view.segments.get(number) else { return Ok(None) };
             // The clock is a segment's last column.
             let column = view.schema.segment_arrow().fields().len() - 1;
-            let mut batches = segment.read(&view.schema, &[column], Some(vec![row..row + 1]), None, 1)?;
+            let one = std::iter::once(row..row + 1).collect();
+            let mut batches = segment.read(&view.schema, &[column], Some(one), None, 1)?;
             let batch = batches.next().transpose()?;
             let clocks = batch.as_ref().and_then(|batch| batch.column(0).as_primitive_opt::<UInt64Type>());
             Ok(clocks.filter(|clocks| !clocks.is_empty()).map(|clocks| clocks.value(0)))

@@ -52,7 +52,7 @@ impl Piece {
             }
             Self::LiveRows { live, mut rows } => {
                 let rest = rows.split_off(count.min(rows.len()));
-                (Self::LiveRows { live, rows }, Self::LiveRows { live, rows: rest })
+                (Self::LiveRows { live, rows }, Some(Self::LiveRows { live, rows: rest }))
             }
             Self::Segment { segment, ranges, .. } => {
                 let (mut first, mut rest, mut left) = (Vec::new(), Vec::new(), count as u64);

@@ -1,7 +1,5 @@
 //! Checking what functions are called with, and saying what is wrong in one form.
 
-use std::sync::Arc;
-
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -12,6 +10,7 @@ use datafusion::common::{ScalarValue, internal_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
+use std::sync::Arc;
 
 /// The error of one argument: what is wrong with it, and what to write instead.
 pub(super) fn wrong(function: &str, argument: &str, what: impl std::fmt::Display, remedy: &str) -> DataFusionError {

@@ -8,16 +8,23 @@
 //! **Invariant:** what a function holds of its input is counted by the session's memory pool.
 
 mod arguments;
+pub(super) mod asof;
+mod baseline;
 mod bins;
+mod calendar;
 mod counted;
 mod first_last;
 mod gapfill;
+#[cfg(feature = "geo")]
+mod geo;
+mod holt_winters;
 mod measures;
 mod one_group;
 mod planner;
 mod sampled;
 mod samples;
 mod sessions;
+mod sketch;
 mod state_changes;
 #[cfg(test)]
 mod tests;
@@ -25,10 +32,11 @@ mod wallclock;
 
 use std::sync::Arc;
 
+use datafusion::catalog::TableFunctionImpl;
 use datafusion::error::Result;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
-use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::{AnalyzerRule, OptimizerRule};
 use datafusion::prelude::SessionContext;
 
 use self::gapfill::GapFillRule;
@@ -57,6 +65,13 @@ const REFERENCES: &[&[Entry]] = &[
     sessions::REFERENCE,
     state_changes::REFERENCE,
     wallclock::REFERENCE,
+    asof::REFERENCE,
+    baseline::REFERENCE,
+    calendar::REFERENCE,
+    #[cfg(feature = "geo")]
+    geo::REFERENCE,
+    holt_winters::REFERENCE,
+    sketch::REFERENCE,
 ];
 
 /// All functions that [`register`] adds, by name.
@@ -76,9 +91,10 @@ pub fn reference() -> Vec<&'static Entry> {
 /// Adds this crate's SQL functions to a session of the host's own. They work on any table there; [`reference()`] lists
 /// them. Sessions of a store have them already.
 ///
-/// Functions of the same names are replaced; DataFusion 55.2 has none of these. An analyzer rule is added. The session's
-/// query planner stays for statements that do not fill gaps; those that do are planned by DataFusion's own, together with
-/// this crate's, since nodes of two strangers in one plan have no planner that knows both.
+/// Functions of the same names are replaced; DataFusion 55.2 has none of these. An analyzer rule and an optimizer rule
+/// are added. The session's query planner stays for statements that neither fill gaps nor join by the nearest time; those
+/// that do are planned by DataFusion's own, together with this crate's, since nodes of two strangers in one plan have no
+/// planner that knows both.
 ///
 /// # Errors
 /// [`Query`](crate::Error::Query) if the session refuses a function.
@@ -113,24 +129,51 @@ pub(super) fn extended(mut state: SessionState) -> Result<SessionState> {
     for function in udwfs() {
         state.register_udwf(function)?;
     }
+    for (name, function) in udtfs() {
+        state.register_udtf(name, function);
+    }
     let has_rule = state.analyzer().rules.iter().any(|rule| rule.name() == GapFillRule.name());
     if !has_rule {
         state.add_analyzer_rule(Arc::new(GapFillRule));
     }
     let planner = FunctionPlanner { before: state.query_planner().clone() };
     let session_id = state.session_id().to_string();
-    let extended = SessionStateBuilder::new_from_existing(state).with_session_id(session_id);
-    Ok(extended.with_query_planner(Arc::new(planner)).build())
+    let mut rules = state.optimizers().to_vec();
+    if !rules.iter().any(|rule| rule.name() == asof::PushLeftFilters.name()) {
+        // Right behind the engine's own rule, which leaves filters above the node; others put projections in between.
+        let behind = rules.iter().position(|rule| rule.name() == "push_down_filter").map_or(rules.len(), |at| at + 1);
+        rules.insert(behind, Arc::new(asof::PushLeftFilters));
+    }
+    let mut builder = SessionStateBuilder::new_from_existing(state)
+        .with_session_id(session_id)
+        .with_optimizer_rules(rules)
+        .with_query_planner(Arc::new(planner));
+    builder.relation_planners().get_or_insert_default().insert(0, Arc::new(asof::AsofSyntax));
+    Ok(builder.build())
 }
 
 fn udfs() -> Vec<Arc<ScalarUDF>> {
-    [wallclock::udfs(), gapfill::udfs()].into_iter().flatten().collect()
+    let families = [
+        calendar::udfs(),
+        gapfill::udfs(),
+        #[cfg(feature = "geo")]
+        geo::udfs(),
+        sketch::udfs(),
+        wallclock::udfs(),
+    ];
+    families.into_iter().flatten().collect()
 }
 
 fn udafs() -> Vec<Arc<AggregateUDF>> {
-    [first_last::udafs(), sampled::udafs(), state_changes::udafs()].into_iter().flatten().collect()
+    let families =
+        [first_last::udafs(), holt_winters::udafs(), sampled::udafs(), sketch::udafs(), state_changes::udafs()];
+    families.into_iter().flatten().collect()
 }
 
 fn udwfs() -> Vec<Arc<WindowUDF>> {
-    sessions::udwfs()
+    [baseline::udwfs(), sessions::udwfs()].into_iter().flatten().collect()
+}
+
+fn udtfs() -> Vec<(&'static str, Arc<dyn TableFunctionImpl>)> {
+    calendar::udtfs()
 }

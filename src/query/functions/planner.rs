@@ -13,14 +13,16 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, Phy
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::asof::{AsofPlanner, is_asof};
 use super::gapfill::{GapFill, GapFillPlanner};
 
 fn planners() -> Vec<Arc<dyn ExtensionPlanner + Send + Sync>> {
-    vec![Arc::new(GapFillPlanner)]
+    vec![Arc::new(AsofPlanner), Arc::new(GapFillPlanner)]
 }
 
 fn is_own(node: &LogicalPlan) -> bool {
-    matches!(node, LogicalPlan::Extension(extension) if extension.node.as_any().is::<GapFill>())
+    let LogicalPlan::Extension(extension) = node else { return false };
+    extension.node.as_any().is::<GapFill>() || is_asof(extension.node.as_ref())
 }
 
 /// DataFusion's planner with ours for statements that need it; the one of before for all others.

@@ -208,3 +208,32 @@ fn values_of_an_answer_are_checked() {
     assert!(matches!(rows.str(0, "half"), Err(Error::Batch { .. })));
     assert_eq!(rows.f64(0, "half").unwrap(), Some(1.5));
 }
+
+#[test]
+fn an_asof_join_needs_no_brackets() {
+    let (engine, _dir) = engine(Options::default());
+    let (a, b) = ("(VALUES (1, 'x'), (5, 'x')) AS a(t, k)", "(VALUES (2, 'x', 20), (4, 'x', 40)) AS b(t, k, v)");
+    let join = format!("{a} ASOF JOIN {b} MATCH_CONDITION (a.t >= b.t) ON a.k = b.k");
+    for (text, expected) in [
+        (format!("SELECT sum(b.v) AS n FROM {join}"), 40),
+        (format!("SELECT count(*) AS n FROM ({join})"), 2),
+        (format!("WITH c AS (SELECT b.v FROM {join}) SELECT sum(v) AS n FROM c"), 40),
+        (format!("SELECT (SELECT max(b.v) FROM {join}) AS n"), 40),
+        (format!("SELECT sum(b.v) AS n FROM {join} JOIN (VALUES ('x'), ('x')) AS c(k) ON c.k = a.k"), 80),
+        (format!("SELECT sum(b.v) AS n FROM (VALUES (1)) AS z(z), {join}"), 40),
+        (format!("SELECT count(a.t) AS n FROM {join} ASOF JOIN (VALUES (3)) AS c(t) MATCH_CONDITION (a.t <= c.t)"), 2),
+        (
+            format!(
+                "SELECT sum(c.t) AS n FROM {a} JOIN (VALUES (1)) AS z(z) ON true ASOF JOIN (VALUES (3)) AS c(t) MATCH_CONDITION (a.t <= c.t)"
+            ),
+            3,
+        ),
+        (format!("SELECT sum(v) AS n FROM {a} ASOF JOIN {b} MATCH_CONDITION (a.t >= b.t) USING (k) WHERE k = 'x'"), 40),
+        (format!("SELECT n FROM (SELECT 1 AS n UNION ALL SELECT b.v FROM {join}) AS u WHERE n > 1"), 40),
+    ] {
+        let rows = engine.query(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(rows.i64(0, "n").unwrap(), Some(expected), "{text}");
+    }
+    let plan = engine.query(&format!("EXPLAIN SELECT * FROM {join}")).unwrap().to_string();
+    assert!(plan.contains("AsofJoinExec: mode=index, match=[a.t >= b.t]"), "{plan}");
+}
