@@ -138,13 +138,13 @@ impl Writer {
                 }
             }
         }
-        let core = self.inner.core.clone();
         if let Some(reason) = self.blocks.judge(time.as_nanos(), self.blocks.newest_ns()) {
             // Before it is resolved: a row that is not taken makes no series.
-            series_table::check(&schema, &core.options, tags)?;
+            series_table::check(&schema, &self.inner.core.options, tags)?;
             self.blocks.check_values(fields).map_err(|error| conflict(&schema, fields, error))?;
             return self.quarantine(&schema, (reason, time), tags, fields);
         }
+        let core = &self.inner.core;
         let series = self.series.resolve(&schema, &core.series_log, &core.options, tags)?;
         self.append_to(SeriesId(series), time, fields)
     }
