@@ -271,6 +271,10 @@ impl Stream for Answer {
         if this.done {
             return Poll::Ready(None);
         }
+        if let Err(forked) = this.limits.threads.check() {
+            this.done = true;
+            return Poll::Ready(Some(Err(external(forked))));
+        }
         let item = match this.received.poll_recv(context) {
             // What an operator says when it finds itself stopped is no more than an echo of the alarm.
             Poll::Ready(Some(Err(_))) if this.stop.is_set() => Some(Err(timed_out(&this.limits))),
@@ -302,6 +306,12 @@ impl RecordBatchStream for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.end();
+        if self.limits.threads.check().is_ok() {
+            self.end();
+        } else {
+            // In a forked child there is nothing to end, and the channel to its threads may be locked for ever.
+            let (_, closed) = mpsc::channel(1);
+            std::mem::forget(std::mem::replace(&mut self.received, closed));
+        }
     }
 }

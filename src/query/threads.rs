@@ -41,7 +41,7 @@ impl Threads {
     }
 
     fn started(&self) -> Result<&Started> {
-        self.origin.check()?;
+        self.check()?;
         let start = || {
             let workers = Builder::new_multi_thread()
                 .worker_threads(self.count)
@@ -54,6 +54,11 @@ impl Threads {
         };
         let started = self.started.get_or_init(|| start().map_err(|error: std::io::Error| error.to_string()));
         started.as_ref().map_err(|reason| Error::Background { reason: format!("starting query threads: {reason}") })
+    }
+
+    /// [`Forked`](Error::Forked) in a child, where what runs on these threads never ends.
+    pub(super) fn check(&self) -> Result<()> {
+        self.origin.check()
     }
 
     /// Runs `future` on a worker.

@@ -138,13 +138,13 @@ impl Writer {
                 }
             }
         }
-        let core = self.inner.core.clone();
         if let Some(reason) = self.blocks.judge(time.as_nanos(), self.blocks.newest_ns()) {
             // Before it is resolved: a row that is not taken makes no series.
-            series_table::check(&schema, &core.options, tags)?;
+            series_table::check(&schema, &self.inner.core.options, tags)?;
             self.blocks.check_values(fields).map_err(|error| conflict(&schema, fields, error))?;
             return self.quarantine(&schema, (reason, time), tags, fields);
         }
+        let core = &self.inner.core;
         let series = self.series.resolve(&schema, &core.series_log, &core.options, tags)?;
         self.append_to(SeriesId(series), time, fields)
     }
@@ -244,7 +244,8 @@ impl Writer {
         let columns = Columns::find(&schema, batch, true)?;
         let mut ids: Vec<u32> = Vec::with_capacity(columns.rows);
         let mut appended = Appended::default();
-        let mut values = vec![""; schema.tags.len()];
+        // The tags of the last row that was looked up, and its series. Rows in between that are not taken change neither.
+        let (mut values, mut known) = (vec![""; schema.tags.len()], None);
         let core = self.inner.core.clone();
         let (series, tags) = (self.series.clone(), columns.tags());
         let value_bytes_max = core.options.value_bytes_max;
@@ -261,25 +262,22 @@ impl Writer {
                 let tags: Vec<&str> = tags.iter().map(|column| column.value(row)).collect();
                 return self.quarantine_of_batch(&schema, (reason, time_ns), &tags, &columns.values(row));
             }
-            let mut changed = row == 0 || ids.len() != row;
+            let mut changed = known.is_none();
             for (value, column) in values.iter_mut().zip(tags) {
                 let new = column.value(row);
                 changed |= *value != new;
                 *value = new;
             }
-            let previous = ids.last().copied().filter(|_| !changed);
-            let id = previous.map_or_else(|| series.resolve(&schema, &core.series_log, &core.options, &values), Ok);
-            ids.push(*id.as_ref().unwrap_or(&0));
+            let same = known.filter(|_| !changed);
+            let id = same.map_or_else(|| series.resolve(&schema, &core.series_log, &core.options, &values), Ok);
+            known = id.as_ref().ok().copied();
+            ids.push(known.unwrap_or_default());
             Ok(match id {
                 Ok(_) => {
                     newest_ns = newest_ns.max(time_ns);
                     Fate::Accepted
                 }
-                Err(error) => {
-                    // Whatever is in `values` now belongs to no series; the next row must not take it for its own.
-                    values.iter_mut().for_each(|value| *value = "");
-                    Fate::Rejected(error)
-                }
+                Err(error) => Fate::Rejected(error),
             })
         })?;
         self.append_runs(&columns, &ids, &runs, &mut appended)?;

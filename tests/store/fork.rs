@@ -33,6 +33,9 @@ struct Inherited {
     scan: Scan,
     #[cfg(feature = "sql")]
     frame: denyut::datafusion::dataframe::DataFrame,
+    /// An answer that is under way.
+    #[cfg(feature = "sql")]
+    stream: denyut::datafusion::execution::SendableRecordBatchStream,
     #[cfg(feature = "sql")]
     session: denyut::datafusion::prelude::SessionContext,
 }
@@ -54,6 +57,11 @@ fn inherited(store: &Store, table: &Table) -> Inherited {
         scan,
         #[cfg(feature = "sql")]
         frame: runtime.block_on(store.sql("SELECT sum(number) FROM busy")).unwrap(),
+        #[cfg(feature = "sql")]
+        stream: {
+            let frame = runtime.block_on(store.sql("SELECT * FROM busy")).unwrap();
+            runtime.block_on(frame.execute_stream()).unwrap()
+        },
         #[cfg(feature = "sql")]
         session: store.session(),
     }
@@ -103,13 +111,15 @@ fn in_fork(mut had: Inherited, path: &std::path::Path, elsewhere: Option<std::pa
         expect(forked(runtime.block_on(had.store.sql("SELECT 1"))));
         let collected = runtime.block_on(had.frame.collect());
         expect(forked(collected.map_err(Error::from)));
+        let next = runtime.block_on(futures::StreamExt::next(&mut had.stream));
+        expect(matches!(next.map(|next| forked(next.map_err(Error::from))), Some(true)));
         let planned = runtime.block_on(async { had.session.sql("SELECT * FROM busy").await });
         expect(forked(planned.map_err(Error::from)));
     }
     expect(matches!(Store::open(path), Err(Error::Locked { .. })));
     drop((had.writer, had.fresh, had.scan, had.table, had.store));
     #[cfg(feature = "sql")]
-    drop(had.session);
+    drop((had.session, had.stream));
     // A fork may have stores of its own.
     if let Some(elsewhere) = elsewhere {
         let own = Store::open(elsewhere).unwrap();

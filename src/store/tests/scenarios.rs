@@ -126,6 +126,43 @@ fn a_batch_is_taken_row_by_row() {
 }
 
 #[test]
+fn rows_of_a_batch_that_are_not_taken_leave_those_after_them_their_series() {
+    use arrow::array::{RecordBatch, StringArray, TimestampSecondArray};
+    let fs = SimFs::new(15);
+    let store = open_sim(&fs).unwrap();
+    let table = store.table(Schema::new("t").tag("gate").i64("n", "")).unwrap();
+    table.series(["the first"]).unwrap();
+    let (far, long) = (9_000_000_000, "x".repeat(2_000));
+    let rows: [(Option<i64>, Option<&str>); 10] = [
+        (Some(1), Some("a")),
+        (None, Some("a")),
+        (Some(3), Some("a")),
+        (Some(far), Some("b")),
+        (Some(5), Some("a")),
+        (Some(6), None),
+        (Some(7), Some("b")),
+        (Some(8), Some(&long)),
+        (Some(9), Some(&long)),
+        (Some(10), Some("b")),
+    ];
+    let batch = RecordBatch::try_from_iter([
+        ("time", Arc::new(TimestampSecondArray::from_iter(rows.iter().map(|row| row.0))) as _),
+        ("gate", Arc::new(StringArray::from_iter(rows.iter().map(|row| row.1))) as _),
+    ])
+    .unwrap();
+    let appended = table.writer().unwrap().append_batch(&batch).unwrap();
+    assert_eq!((appended.accepted(), appended.quarantined(), appended.rejected()), (5, 1, 4));
+    let mut found: Vec<(i64, String)> = Vec::new();
+    for batch in table.scan().unwrap().map(|batch| batch.unwrap()) {
+        let times = batch.column(0).as_primitive::<TimestampNanosecondType>().clone();
+        let gates = batch.column(1).as_string_view().clone();
+        let row = |row: usize| (times.value(row) / 1_000_000_000, gates.value(row).to_string());
+        found.extend((0..batch.num_rows()).map(row));
+    }
+    assert_eq!(found, [(1, "a"), (3, "a"), (5, "a"), (7, "b"), (10, "b")].map(|(time, gate)| (time, gate.to_string())));
+}
+
+#[test]
 fn bad_rows_are_typed_errors_and_lose_nothing() {
     let fs = SimFs::new(6);
     let store = open_sim(&fs).unwrap();
