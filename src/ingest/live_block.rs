@@ -37,7 +37,7 @@ pub(crate) struct LiveBlock {
     limit: AtomicU32,
     /// Whether all rows are in segments that the manifest names, so that the file may be recycled.
     sealed: AtomicBool,
-    pub(super) commit: Mutex<CommitState>,
+    commit: Mutex<CommitState>,
     pub(super) bounds: Mutex<super::read::TimeBounds>,
     pub(super) marks: Mutex<()>,
     home: OnceLock<Sender<Released>>,
@@ -66,18 +66,11 @@ pub(crate) struct NextCommit {
 
 /// How far the block's bytes are summed and synced.
 #[derive(Debug, Default)]
-pub(super) struct CommitState {
+struct CommitState {
     next: NextCommit,
     rows: usize,
     heap_bytes: usize,
     hashers: Vec<crc32fast::Hasher>,
-}
-
-impl CommitState {
-    /// The last good commit's number.
-    pub(super) fn sequence(&self) -> u64 {
-        self.next.sequence
-    }
 }
 
 /// Why a row was not taken by a cursor. Nothing of it is visible.
@@ -220,7 +213,7 @@ impl LiveBlock {
 
     /// The last good commit's sequence number.
     pub(crate) fn committed(&self) -> u64 {
-        self.commit.lock().unwrap_or_else(std::sync::PoisonError::into_inner).sequence()
+        self.commit.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next.sequence
     }
 }
 
