@@ -1,6 +1,6 @@
 //! What a live block's file says for itself: whether all that a commit entry vouches for is still there.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::fs::{File, PAGE_BYTES, SECTOR_BYTES};
@@ -57,21 +57,23 @@ impl LiveBlock {
 
     /// The entry of the last good commit of this life of the file; older and torn ones may lie beside it.
     fn last_commit(&self) -> Result<Option<CommitEntry>> {
-        let state = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
-        let sequence = state.sequence();
-        if sequence == 0 {
-            return Ok(None);
-        }
-        let slot = usize::try_from(sequence % SLOT_COUNT as u64).unwrap_or_default();
-        let offset = SLOTS + slot * self.layout.slot_bytes;
         let mut bytes = vec![0; self.layout.slot_bytes];
-        self.file.read_at(&mut bytes, offset as u64)?;
-        drop(state);
+        let (sequence, offset) = loop {
+            let sequence = self.committed();
+            if sequence == 0 {
+                return Ok(None);
+            }
+            let slot = usize::try_from(sequence % SLOT_COUNT as u64).unwrap_or_default();
+            let offset = (SLOTS + slot * self.layout.slot_bytes) as u64;
+            self.file.read_at(&mut bytes, offset)?;
+            // The next commit writes the next slot, so what was read is whole unless others came in between.
+            if self.committed() == sequence {
+                break (sequence, offset);
+            }
+        };
         match CommitEntry::decode(&bytes, self.layout.regions().count()) {
             Slot::Entry(entry) if (entry.generation, entry.sequence) == (self.generation, sequence) => Ok(Some(entry)),
-            _ => {
-                Err(Error::corrupted(self.file.path(), offset as u64, "the last commit entry is not what was written"))
-            }
+            _ => Err(Error::corrupted(self.file.path(), offset, "the last commit entry is not what was written")),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::commit::CommitEntry;
 use super::header::{Header, encode_descriptors};
 use super::layout::{Columns, Layout, PUBLISHED, SLOT_COUNT, SLOTS};
 use super::live_block::LiveBlock;
-use super::marks;
+use super::marks::{self, MARKS_MAX, Mark};
 
 /// Smallest file that a copy is.
 const FILE_BYTES_MIN: usize = 64 << 10;
@@ -66,6 +66,25 @@ impl LiveBlock {
         self.layout.clone()
     }
 
+    /// The marks of the first `rows` rows, which are all there by now.
+    fn marks_of(&self, rows: usize) -> Vec<Mark> {
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        let mut marks: Vec<Mark> = Vec::new();
+        let last = |marks: &[Mark]| marks.last().map_or((0, 0), |last| (last.rows, last.unix_s));
+        for mark in marks::read(&self.mapping, &self.layout) {
+            if last(&marks).0 >= rows {
+                break;
+            }
+            marks.push(Mark { rows: mark.rows.min(rows), ..mark });
+        }
+        let (marked, unix_s) = last(&marks);
+        if marked < rows && marks.len() < MARKS_MAX {
+            let now_s = u32::try_from(now().as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
+            marks.push(Mark { rows, unix_s: now_s.max(unix_s) });
+        }
+        marks
+    }
+
     /// Header, descriptors, null flags, and the marks of rows that are copied.
     fn copy_head(&self, layout: &Layout, columns: &Columns, rows: usize, file: &dyn File) -> Result<()> {
         let descriptors = encode_descriptors(columns);
@@ -73,7 +92,7 @@ impl LiveBlock {
         let mut flags = vec![0; columns.fields.len()];
         self.mapping.read(self.layout.null_flags, &mut flags);
         file.write_at(&flags, layout.null_flags as u64)?;
-        let marks = marks::read(&self.mapping, &self.layout).into_iter().filter(|mark| mark.rows as usize <= rows);
+        let marks = self.marks_of(rows).into_iter();
         let marks: Vec<u8> =
             marks.flat_map(|mark| [mark.rows.to_le_bytes(), mark.unix_s.to_le_bytes()].concat()).collect();
         file.write_at(&marks, layout.marks as u64)?;

@@ -51,6 +51,10 @@ fn a_backup_opens_as_a_store_and_has_the_rows_of_its_moment() {
     let copy = open_copy(&fs).unwrap();
     assert!(copy.recovery().is_whole(), "{:?}", copy.recovery());
     assert_eq!(rows(&copy), expected);
+    let view = copy.inner.core.view.load();
+    let marked = |view: &crate::snapshot::BlockView| view.block.there_by(view.block.rows() - 1).is_some();
+    assert!(view.blocks().all(marked), "every row has a second by which it was there");
+    drop(view);
     append(&mut copy.existing("numbered").unwrap().writer().unwrap(), "c", 0..700).unwrap();
     copy.seal().unwrap();
     assert!(copy.verify().unwrap().is_whole());
