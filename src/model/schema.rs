@@ -13,7 +13,9 @@ pub enum Dedup {
     /// All rows stay.
     #[default]
     KeepAll,
-    /// The last one written wins. The table stores a hybrid logical clock per row, so that it is the same row everywhere.
+    /// The last one written wins: it alone is in every answer, in live blocks, segments and after compaction. The table
+    /// stores a hybrid logical clock per row, so that it is the same row everywhere. Places whose times overlap are merged
+    /// when they are read, which costs a comparison where series do not alternate and several where they do.
     LastWrite,
 }
 
@@ -39,7 +41,7 @@ pub struct Policies {
     pub dedup: Dedup,
     /// How far behind its writer's newest row a row may be; rows further behind go to quarantine.
     pub lateness: Option<Duration>,
-    /// How long rows are kept.
+    /// How long rows are kept at least: a partition goes as a whole, when its end is so long ago.
     pub retention: Option<Duration>,
     /// How often each series is expected to send.
     pub cadence: Option<Duration>,
@@ -187,7 +189,7 @@ impl Schema {
         /// its own rows, so a new writer's first row is never late. A row ahead of its time makes those after it late, so
         /// give such a table a [`future_max`](Self::future_max) too.
         lateness,
-        /// How long rows are kept.
+        /// How long rows are kept at least: a partition goes as a whole, when its end is so long ago.
         retention,
         /// How often each series is expected to send.
         cadence,
