@@ -27,7 +27,7 @@ usage: tend STORE COMMAND
   repair        mend what can be mended, set damaged segments aside, take restored ones back
   stat          rows, series, segments and bytes by table
   backup DIR    copy the store to an empty or absent directory
-  compact       seal what is in live blocks";
+  compact       seal, merge and drop what is due";
 
 /// What a step of an example comes to. The error is for people: there is nothing to branch on.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -148,8 +148,14 @@ fn tend(store: &Store, command: &Command, stop: &AtomicBool) -> Outcome<bool> {
             Ok(true)
         }
         Command::Compact => {
-            let rows = store.seal()?;
-            say(&format!("{rows} rows sealed\n\n{}", store.stat()?))?;
+            let done = store.maintain()?;
+            let (sealed, merged) = (done.sealed_rows, done.compacted_segments);
+            say(&format!(
+                "{sealed} rows sealed, {merged} segments merged into {}, {} dropped by retention\n\n{}",
+                done.compaction_segments_written,
+                done.retired_segments,
+                store.stat()?
+            ))?;
             Ok(true)
         }
     }

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crate::error::Result;
 use crate::fs::{self, FileSystem};
@@ -110,6 +110,11 @@ impl Core {
                 self.set_aside(&table, &segment)?;
             }
             mended.push(told(how, &table, &segment));
+        }
+        if !mended.is_empty() {
+            // What could not be merged before may be fit for it now.
+            self.upkeep.unfit.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.upkeep.segments_changed();
         }
         let left = found.damages.iter().filter(|damage| damage.segment.is_none()).cloned().collect();
         self.counters

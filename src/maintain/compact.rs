@@ -171,6 +171,11 @@ impl<'a> Work<'a> {
         SegmentWriter::create(core.fs.clone(), &core.segments_dir(), Content { id, schema, partition, tier })
     }
 
+    /// A sync that failed is as bad here as in a seal.
+    fn finish(&self, writer: SegmentWriter) -> Result<SegmentMeta> {
+        writer.finish().map_err(|error| self.core.poison_if_sync(error))
+    }
+
     /// Shows how far it is, and waits for its turn. `rows` of all that is read, passes together, were read.
     fn pace(&self, rows: u64) -> Result<()> {
         self.running.set_rows(rows);
@@ -196,7 +201,7 @@ impl<'a> Work<'a> {
             self.pace(merged.consumed())?;
         }
         let mut unnamed = Unnamed::new(self.core);
-        unnamed.push(writer.finish()?);
+        unnamed.push(self.finish(writer)?);
         Ok(unnamed)
     }
 
@@ -222,7 +227,7 @@ impl<'a> Work<'a> {
                 self.pace((rows * pass + merged.consumed()) / passes)?;
             }
             for writer in writers.into_values() {
-                unnamed.push(writer.finish()?);
+                unnamed.push(self.finish(writer)?);
             }
         }
         Ok(unnamed)

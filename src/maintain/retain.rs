@@ -52,6 +52,7 @@ impl Core {
             let Some(table) = view.table_mut(table) else { return };
             let is_gone = |segment: &Arc<Segment>| gone.iter().any(|gone| Arc::ptr_eq(gone, segment));
             Arc::make_mut(&mut table.segments).retain(|segment| !is_gone(segment));
+            Arc::make_mut(&mut table.aside.segments).retain(|segment| !is_gone(segment));
         })?;
         drop((changing, view));
         self.counters.retired_segments.add(gone.len() as u64);
@@ -69,7 +70,8 @@ fn expired(table: &TableState, now_ns: i64) -> (Vec<Arc<Segment>>, i64) {
         return (Vec::new(), i64::MAX);
     };
     let (mut gone, mut next) = (Vec::new(), i64::MAX);
-    for segment in table.segments.iter() {
+    // Those that are aside as well: nobody would miss what else would be an error for ever.
+    for segment in table.segments.iter().chain(table.aside.segments.iter()) {
         let end_ns = start(segment.meta.max_time, width_ns).saturating_add(width_ns);
         let due = end_ns.saturating_add(nanos_of(retention));
         if due > now_ns {
@@ -90,7 +92,9 @@ fn is_awaited(table: &TableState, segment: &Arc<Segment>, width_ns: i64) -> bool
     }
     let (min, max) = (segment.meta.min_time, segment.meta.max_time);
     let meets = |(other_min, other_max): (i64, i64)| other_min <= max && min <= other_max;
-    let overlaps = table.segments.iter().filter(|other| home(&other.meta, width_ns).is_none());
+    // One that is aside may come back.
+    let all = table.segments.iter().chain(table.aside.segments.iter());
+    let overlaps = all.filter(|other| home(&other.meta, width_ns).is_none());
     let live = table.blocks.iter().filter_map(|view| view.block.time_bounds(view.sealed_rows..view.block.rows()));
     overlaps.filter(|other| !Arc::ptr_eq(other, segment)).any(|other| meets((other.meta.min_time, other.meta.max_time)))
         || live.into_iter().any(meets)

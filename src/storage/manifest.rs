@@ -78,6 +78,7 @@ impl Catalog {
             }
             Edit::RemoveSegment { id } => {
                 let known = self.segments.remove(&id);
+                self.aside.remove(&id);
                 known.ok_or_else(|| format!("it removes segment {id}, which it did not name before"))?;
             }
             Edit::Seal { block, sealed } => {
