@@ -79,6 +79,9 @@ pub(super) enum Collected {
 /// Bytes of one row beside its batch while an index is made: group, time and row, and both of the sorted.
 const ROW_BYTES: usize = 32;
 
+/// Keys that are gone on with where they were; of more, the places would cost more than they save.
+const NEARS_MAX: usize = 4_096;
+
 /// Reads all of `input` into an index, as far as `memory` goes.
 pub(super) async fn collect(
     mut input: SendableRecordBatchStream,
@@ -197,9 +200,10 @@ impl Index {
 
     fn find_all(&self, prepared: &Prepared, matching: &Matching) -> Result<UInt32Array> {
         let mut found = UInt32Builder::with_capacity(prepared.rows());
+        // Rows of several keys mostly come in order of time all the same: each key is gone on with where it was.
+        let mut nears = vec![0_usize; self.starts.len().min(NEARS_MAX)];
         let mut last = None;
-        let mut group: &[i64] = &[];
-        let (mut start, mut near) = (0, 0);
+        let mut group = None;
         for (row, time) in prepared.times.iter().enumerate() {
             if !prepared.is_valid(row) {
                 found.append_null();
@@ -208,29 +212,37 @@ impl Index {
             let key = prepared.key(row);
             if last != Some(key) {
                 last = Some(key);
-                (start, group) = self.group(key)?;
-                near = 0;
+                group = self.groups.find(key).map(|number| self.group(number as usize)).transpose()?;
             }
-            match matching.find(group, *time, near) {
-                Some(at) => {
-                    near = at + usize::from(matching.backward);
-                    found.append_option(self.rows.get(start + at).copied());
-                }
-                None => found.append_null(),
+            let Some(Group { number, start, times }) = group else {
+                found.append_null();
+                continue;
+            };
+            let near = nears.get(number).copied().unwrap_or(0);
+            let at = matching.find(times, *time, near);
+            if let (Some(at), Some(near)) = (at, nears.get_mut(number)) {
+                *near = at + usize::from(matching.backward);
             }
+            found.append_option(at.and_then(|at| self.rows.get(start + at).copied()));
         }
         Ok(found.finish())
     }
 
-    /// Where the times of `key` begin, and they.
-    fn group(&self, key: &[u8]) -> Result<(usize, &[i64])> {
-        let Some(group) = self.groups.find(key) else { return Ok((0, &[])) };
-        let bounds = self.starts.get(group as usize).zip(self.starts.get(group as usize + 1));
+    fn group(&self, number: usize) -> Result<Group<'_>> {
+        let bounds = self.starts.get(number).zip(self.starts.get(number + 1));
         match bounds.and_then(|(start, end)| Some((*start, self.times.get(*start..*end)?))) {
-            Some(group) => Ok(group),
-            None => internal_err!("no group {group} of {}", self.starts.len()),
+            Some((start, times)) => Ok(Group { number, start, times }),
+            None => internal_err!("no group {number} of {}", self.starts.len()),
         }
     }
+}
+
+/// The rows of one key: where they begin, and their times.
+#[derive(Clone, Copy)]
+struct Group<'a> {
+    number: usize,
+    start: usize,
+    times: &'a [i64],
 }
 
 /// What the rows of `batch` take, and not what they are a part of: batches may be slices of one large buffer.
