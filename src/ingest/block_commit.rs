@@ -34,13 +34,6 @@ impl From<NextCommit> for CommitState {
     }
 }
 
-impl CommitState {
-    /// The last good commit's number.
-    pub(super) fn sequence(&self) -> u64 {
-        self.next.sequence
-    }
-}
-
 impl LiveBlock {
     /// Makes rows below `rows` durable: extends the checksums, writes the next commit entry, syncs the file. Returns
     /// whether there was anything to do. One caller at a time; after an error the block must never be synced again.

@@ -38,7 +38,7 @@ pub(crate) struct LiveBlock {
     limit: Word,
     /// Whether all rows are in segments that the manifest names, so that the file may be recycled.
     sealed: AtomicBool,
-    commit: Mutex<CommitState>,
+    pub(super) commit: Mutex<CommitState>,
     pub(super) bounds: Mutex<super::read::TimeBounds>,
     /// Whether it takes no more rows although there is room.
     retired: AtomicBool,

@@ -62,7 +62,7 @@ fn a_frame_ends_at_its_timeout_on_a_runtime_without_a_timer() {
 
 #[test]
 fn an_operator_that_stops_first_is_a_timeout_too() {
-    let (engine, _dir) = engine(Options::default().query_timeout(Duration::from_millis(50)).query_threads(2));
+    let (engine, _dir) = engine(Options::default().query_timeout(Duration::from_secs(1)).query_threads(2));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     // The joins whose filter looks at the flag; the others end when they are polled no more.
     for text in ENDLESS.into_iter().filter(|text| text.contains("-1")) {

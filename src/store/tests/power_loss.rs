@@ -122,7 +122,7 @@ fn power_loss_at_any_operation_keeps_what_was_synced() {
     if let Some(seed) = setting("DENYUT_SEED") {
         return image(seed);
     }
-    let images = setting("DENYUT_IMAGES").unwrap_or(2_000);
+    let images = setting("DENYUT_IMAGES").unwrap_or(500);
     println!("{images} images from seed 0 on; one again with DENYUT_SEED");
     FAILED_ONCE.iter().copied().chain(0..images).for_each(image);
 }
