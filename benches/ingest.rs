@@ -231,16 +231,15 @@ fn two_writers(group: &mut BenchmarkGroup<'_, WallTime>) {
     let mut bench = Bench::new(1);
     let series = bench.table.series(["a"]).expect("a series");
     let mut writers = [bench.table.writer().expect("a writer"), bench.table.writer().expect("a writer")];
+    // Whole fills, since each warms up.
+    let fill = FILL_BYTES / bench.row_bytes;
+    group.throughput(Throughput::Elements(fill));
     group.bench_function("handle row, 1 fields, 1 series, two writers", |bencher| {
-        bencher.iter_custom(|iterations| {
-            // Whole fills whatever is asked for, since each warms up, and the share of it that is asked for.
-            const FILLS: u64 = 4;
-            let fill = FILL_BYTES / bench.row_bytes;
-            let spent: Duration =
-                (0..FILLS).map(|_| bench.add_up(fill, |rows| fill_both(&mut writers, series, rows))).sum();
-            spent.mul_f64(iterations as f64 / (FILLS * fill) as f64)
+        bencher.iter_custom(|fills| {
+            (0..fills).map(|_| bench.add_up(fill, |rows| fill_both(&mut writers, series, rows))).sum()
         });
     });
+    group.throughput(Throughput::Elements(1));
 }
 
 /// Appends half of `rows` with each writer, on a thread of its own, and gives the time of the slower one.
