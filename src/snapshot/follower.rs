@@ -38,8 +38,9 @@ use super::cut::agree;
 use super::{Snapshot, View};
 use following::Following;
 
-/// How long blocks and pin are held after the last snapshot, so that the next one finds them.
-const IDLE: Duration = Duration::from_secs(1);
+/// How long blocks and pin are held after the last snapshot, so that the next one finds them. Short: a block that is held
+/// when it is sealed cannot be recycled, and a new file costs the writing process several times as much.
+const IDLE: Duration = Duration::from_millis(100);
 /// Looks at counts before a cut is waited for.
 const LOOKS: u32 = 16;
 /// Pause between two looks for a cut.
