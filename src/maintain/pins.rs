@@ -56,7 +56,7 @@ pub(crate) struct Swept {
 }
 
 /// A pin that keeps files, for `system.pins`.
-#[cfg_attr(not(feature = "sql"), expect(dead_code, reason = "only SQL lists them"))]
+#[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "only SQL lists them"))]
 #[derive(Clone, Debug)]
 pub(crate) struct PinView {
     pub(crate) pin: u64,
@@ -172,6 +172,7 @@ impl Pins {
     }
 
     /// Pins and what they keep, the oldest first.
+    #[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "only SQL lists them"))]
     pub(crate) fn list(&self) -> Vec<PinView> {
         let state = self.state();
         let view = |pin: &Pin, since: Option<Instant>| {

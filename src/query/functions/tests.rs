@@ -18,7 +18,9 @@ use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::{Entry, reference, register};
+#[cfg(not(feature = "geo"))]
+use super::Entry;
+use super::{reference, register};
 
 /// What a statement answers, as CSV without a header, a line a row.
 fn answer(context: &SessionContext, text: &str) -> Result<Vec<String>, DataFusionError> {
