@@ -27,7 +27,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Makes cuts until told to stop. `opened` says that a writer was opened.
 pub(super) fn cut_loop(core: &Weak<Core>, opened: &Receiver<()>, stopped: &Receiver<()>) {
     let mut pause: Option<Duration> = None;
-    let mut rows_before = 0;
+    let mut rows_before = Vec::new();
     loop {
         let timer = pause.map_or_else(never, after);
         select! {
@@ -37,8 +37,9 @@ pub(super) fn cut_loop(core: &Weak<Core>, opened: &Receiver<()>, stopped: &Recei
         }
         let Some(core) = core.upgrade() else { return };
         let view = core.view.load();
-        let rows: u64 = view.blocks().map(|view| view.block.rows() as u64 ^ view.block.generation << 32).sum();
-        let moved = std::mem::replace(&mut rows_before, rows) != rows;
+        let rows: Vec<_> = view.blocks().map(|view| (view.block.generation, view.block.rows())).collect();
+        let moved = rows != rows_before;
+        rows_before = rows;
         let is_filling = view.blocks().any(|view| view.stage == Stage::Filling);
         let several = view.blocks().nth(1).is_some();
         drop(view);

@@ -94,15 +94,22 @@ pub(crate) fn agree<T: PartialEq>(mut look: impl FnMut() -> T) -> Option<T> {
     (first == look()).then_some(first)
 }
 
+fn count(view: &View) -> Vec<usize> {
+    view.blocks().map(|view| view.block.rows()).collect()
+}
+
+/// The published rows of each block of `view`, if they are those of one moment: one count always is.
+pub(crate) fn look(view: &View) -> Option<Vec<usize>> {
+    if view.blocks().nth(1).is_none() {
+        return Some(count(view));
+    }
+    agree(|| count(view))
+}
+
 /// A view and the published rows of each of its blocks, in the order of [`View::blocks`].
 pub(crate) fn take(cell: &ViewCell, gate: &Gate) -> (Arc<View>, Vec<usize>) {
-    let count = |view: &View| view.blocks().map(|view| view.block.rows()).collect::<Vec<_>>();
     let view = cell.load();
-    if view.blocks().count() <= 1 {
-        let rows = count(&view);
-        return (view, rows);
-    }
-    if let Some(rows) = agree(|| count(&view))
+    if let Some(rows) = look(&view)
         && Arc::ptr_eq(&view, &cell.load())
     {
         return (view, rows);
