@@ -68,17 +68,16 @@ pub(crate) struct PinView {
 }
 
 impl Pins {
-    /// Makes the pin of a new life of the store. `last` is the highest number that a former life is known to have given.
+    /// Makes the pin of a new life of the store. `last` is the one that the control page names still: until it names the
+    /// new one, readers may take that, and nothing is removed.
     pub(crate) fn open(fs: Arc<dyn FileSystem>, store: &Path, last: u64, bytes_max: u64) -> Result<Self> {
         fs.create_dir(&crate::storage::places::pins_dir(store))?;
         let left = Pin::left(&*fs, store)?;
         let number = left.last().map_or(last, |pin| pin.number.max(last)) + 1;
         let current = Pin::make(&*fs, store, number)?;
         let past = left.into_iter().map(|pin| (pin, Instant::now())).collect();
-        let state = Mutex::new(State { current, published: number, past, released: VecDeque::new() });
-        let pins = Self { fs, store: store.into(), bytes_max, state };
-        pins.sweep()?;
-        Ok(pins)
+        let state = Mutex::new(State { current, published: last, past, released: VecDeque::new() });
+        Ok(Self { fs, store: store.into(), bytes_max, state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -119,12 +118,9 @@ impl Pins {
         Ok(())
     }
 
-    /// Keeps files that a former life left behind, which readers of that time may still look at.
-    pub(crate) fn keep_or_remove(&self, files: Vec<PathBuf>) -> Result<()> {
+    /// Keeps files that a former life left behind until no reader of that time is left.
+    pub(crate) fn keep(&self, files: Vec<PathBuf>) -> Result<()> {
         let mut state = self.state();
-        if state.past.is_empty() {
-            return files.iter().try_for_each(|file| self.fs.remove(file));
-        }
         let pin = state.current.number - 1;
         let bytes = |file: &PathBuf| self.fs.open_read(file)?.map_or(Ok(0), |file| file.len());
         for file in files {
@@ -146,28 +142,26 @@ impl Pins {
         }
         let oldest = state.past.front().map_or(state.current.number, |(pin, _)| pin.number);
         let oldest = oldest.min(state.published);
-        let mut left = VecDeque::new();
-        for released in std::mem::take(&mut state.released) {
-            if released.pin < oldest && released.segment.strong_count() == 0 {
-                released.files.iter().try_for_each(|file| self.fs.remove(file))?;
-                segments += 1;
-            } else {
-                left.push_back(released);
+        let may_go = |released: &Released| released.pin < oldest && released.segment.strong_count() == 0;
+        let mut kept: u64 = state.released.iter().filter(|released| !may_go(released)).map(|kept| kept.bytes).sum();
+        // The oldest come first, and an entry goes only when its files have: what fails is tried again.
+        let mut at = 0;
+        while let Some(released) = state.released.get(at) {
+            if !may_go(released) {
+                if kept <= self.bytes_max {
+                    at += 1;
+                    continue;
+                }
+                if let Some(segment) = released.segment.upgrade() {
+                    segment.lease().end();
+                }
+                tracing::warn!(pin = released.pin, bytes = released.bytes, "files beyond pinned_bytes_max removed");
+                kept -= released.bytes;
             }
-        }
-        let mut bytes: u64 = left.iter().map(|released| released.bytes).sum();
-        while bytes > self.bytes_max
-            && let Some(oldest) = left.pop_front()
-        {
-            bytes -= oldest.bytes;
-            if let Some(segment) = oldest.segment.upgrade() {
-                segment.lease().end();
-            }
-            tracing::warn!(pin = oldest.pin, bytes = oldest.bytes, "pinned files beyond pinned_bytes_max removed");
-            oldest.files.iter().try_for_each(|file| self.fs.remove(file))?;
+            released.files.iter().try_for_each(|file| self.fs.remove(file))?;
+            state.released.remove(at);
             segments += 1;
         }
-        state.released = left;
         Ok(Swept { segments, left: !state.released.is_empty() || !state.past.is_empty() })
     }
 
@@ -226,19 +220,28 @@ impl Core {
 
     /// As [`remove_released`](Self::remove_released), by the keeper itself. Says whether any are left.
     pub(super) fn sweep_released(&self) -> bool {
+        // What is left is removed at the next open, if not before.
+        self.try_sweep().unwrap_or_else(|error| {
+            tracing::warn!(%error, "files that nobody reads were not removed");
+            true
+        })
+    }
+
+    /// Removes what former lives left, at the end of opening: now the control page names this life's pin.
+    pub(crate) fn remove_left(&self) -> Result<()> {
+        if self.try_sweep()? {
+            // The keeper ends only at close.
+            let _ = self.work.send(Work::FilesReleased);
+        }
+        Ok(())
+    }
+
+    fn try_sweep(&self) -> Result<bool> {
         if !self.options.background {
             self.upkeep.retired.1.try_iter().for_each(|retired| self.cache.remove(retired.id));
         }
-        match self.pins.sweep() {
-            Ok(Swept { segments, left }) => {
-                self.counters.segments_removed.add(segments);
-                left
-            }
-            // What is left is removed at the next open, if not before.
-            Err(error) => {
-                tracing::warn!(%error, "files that nobody reads were not removed");
-                true
-            }
-        }
+        let Swept { segments, left } = self.pins.sweep()?;
+        self.counters.segments_removed.add(segments);
+        Ok(left)
     }
 }

@@ -76,6 +76,7 @@ impl Store {
         // Readers in other processes see what was found from here on, and believe it.
         core.show(|_| ())?;
         core.control.set_writer(core.fs.boot_id(), std::process::id())?;
+        core.remove_left()?;
         let background = Background::start(&core, work, opened)?;
         for id in full_blocks(&core.view.load()) {
             core.have_sealed(id)?;
@@ -341,7 +342,7 @@ impl Opening {
                 && (name.ends_with(".parquet") || name.ends_with(".series"))
         };
         let names = self.names(&dir)?;
-        pins.keep_or_remove(names.iter().filter(|name| !wanted(name)).map(|name| dir.join(name)).collect())
+        pins.keep(names.iter().filter(|name| !wanted(name)).map(|name| dir.join(name)).collect())
     }
 
     /// Removes what queries of a killed process had spilled.

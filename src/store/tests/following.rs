@@ -155,3 +155,32 @@ fn a_reader_needs_no_right_to_write() {
     assert_eq!(fs.operations(), before, "a reader changes nothing");
     fs.repair();
 }
+
+#[test]
+fn files_that_a_disk_does_not_remove_are_removed_later() {
+    let fs = SimFs::new(17);
+    let store = open_sim(&fs).unwrap();
+    let table = store.table(numbered()).unwrap();
+    let core = &store.inner.core;
+    for piece in 0..3 {
+        append(&mut table.writer().unwrap(), "a", piece * 100..(piece + 1) * 100).unwrap();
+        store.seal().unwrap();
+    }
+    let reader = reader(&fs).unwrap();
+    let scan = reader.scan("numbered").unwrap();
+    let segments = core.commit(|_| Vec::new(), |view| std::mem::take(&mut view.table_mut(0).unwrap().segments));
+    let segments = segments.unwrap().to_vec();
+    let count = segments.len() as u64;
+    core.release_segments(segments);
+    let kept = core.pins.bytes();
+    assert!(count > 1 && kept > 0);
+    drop((scan, reader));
+    // The first file goes, the second does not.
+    fs.fail_after(2, Fault { kind: FaultKind::Eio, once: true });
+    assert!(core.pins.sweep().is_err());
+    assert!(core.pins.bytes() > 0, "what is left is not forgotten");
+    assert!(!core.pins.sweep().unwrap().left);
+    assert_eq!(core.pins.bytes(), 0);
+    let files = crate::fs::FileSystem::read_dir(&*fs, Path::new("/store/segments")).unwrap().unwrap();
+    assert!(files.is_empty(), "{files:?}");
+}
