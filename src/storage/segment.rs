@@ -45,7 +45,8 @@ pub(crate) struct Segment {
     retired: OnceLock<Sender<Retired>>,
 }
 
-/// Until when a segment's files are promised to be there.
+/// Until when a segment's files are promised to be there. Its words are relaxed: they are looked at when a file was found to
+/// be gone, choose the words of an error, and order nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Lease {
     ended: AtomicBool,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, StringViewArray};
 use proptest::prelude::*;
 
+use super::control::{Control, Ends};
 use super::frame_log::{FrameLog, Kind};
 use super::series_index::{self, ranges};
 use super::series_view::{CHUNK_SERIES, SeriesView};
@@ -129,4 +130,98 @@ proptest! {
             prop_assert_eq!(column.value(row), &values[*id as usize]);
         }
     }
+}
+
+/// A control page on the simulator.
+fn control_page() -> (Arc<SimFs>, Control) {
+    let fs = SimFs::new(1);
+    fs.create_dir(Path::new("/store")).unwrap();
+    let page = Control::create(&*fs, Path::new("/store/control"), [7; 16]).unwrap();
+    (fs, page)
+}
+
+/// A state of which every word follows from `number`.
+fn ends_of(number: u64) -> (Ends, u64, Vec<(u64, u64)>) {
+    let ends = Ends { manifest_number: number, manifest_end: number * 2, series_end: number * 3, clock: number * 5 };
+    (ends, number * 7, (0..number % 9).map(|slot| (number + slot, number * 11)).collect())
+}
+
+#[test]
+fn a_control_page_is_read_as_it_was_published() {
+    let (fs, page) = control_page();
+    assert_eq!(page.state(), None, "nothing was published");
+    for number in 1..20 {
+        let (ends, pin, blocks) = ends_of(number);
+        page.publish(ends, pin, blocks.iter().copied());
+        let state = page.state().unwrap();
+        assert_eq!((state.ends, state.pin, &state.blocks), (ends, pin, &blocks));
+        let (_, found) = Control::open(&*fs, Path::new("/store/control")).unwrap().unwrap();
+        assert_eq!(found, ends);
+    }
+}
+
+#[test]
+fn a_writer_that_stops_in_the_middle_of_a_state_leaves_the_one_before() {
+    let (fs, page) = control_page();
+    for number in 1..3 {
+        let (ends, pin, blocks) = ends_of(number);
+        page.publish(ends, pin, blocks.into_iter());
+    }
+    let before = page.state().unwrap();
+    // The next state goes where the one before the current is: any of its words may be half there.
+    let file = fs.open(Path::new("/store/control")).unwrap().unwrap();
+    let other = if before.epoch.is_multiple_of(2) { 70_144 } else { 4_096 };
+    for at in (0..64).step_by(8) {
+        file.write_at(&u64::MAX.to_le_bytes(), other + at).unwrap();
+        assert_eq!(page.state().as_ref(), Some(&before));
+        let (_, found) = Control::open(&*fs, Path::new("/store/control")).unwrap().unwrap();
+        assert_eq!(found, before.ends);
+    }
+}
+
+#[test]
+fn a_cut_is_of_its_state_and_of_no_time_before_it_was_begun() {
+    let (_fs, page) = control_page();
+    let (ends, pin, blocks) = ends_of(5);
+    page.publish(ends, pin, blocks.iter().copied());
+    let begun = page.cuts_begun();
+    assert_eq!(page.cut_after(begun), None);
+    let number = page.begin_cut();
+    assert_eq!(page.cut_after(begun), None, "it is not done");
+    let late = page.cuts_begun();
+    let rows: Vec<_> = blocks.iter().zip(100..).map(|(block, rows)| (*block, rows)).collect();
+    page.end_cut(number, &rows);
+    let cut = page.cut_after(begun).unwrap();
+    assert_eq!((cut.epoch, cut.rows), (page.epoch(), (100..105).collect()));
+    assert_eq!(page.cut_after(late), None, "whoever came after its beginning waits for the next");
+    // One whose blocks are not those of the state is of no state that a reader can have.
+    let number = page.begin_cut();
+    page.end_cut(number, &rows[1..]);
+    assert_ne!(page.cut_after(begun).unwrap().epoch, page.epoch());
+}
+
+#[test]
+fn states_that_are_read_while_they_are_written_are_whole() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (_fs, page) = control_page();
+    let done = AtomicBool::new(false);
+    let read = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            let mut read = 0_u64;
+            while !done.load(Ordering::Relaxed) || read == 0 {
+                let Some(state) = page.state() else { continue };
+                let (ends, pin, blocks) = ends_of(state.ends.manifest_number);
+                assert_eq!((state.ends, state.pin, state.blocks), (ends, pin, blocks));
+                read += 1;
+            }
+            read
+        });
+        for number in 1..200_000 {
+            let (ends, pin, blocks) = ends_of(number);
+            page.publish(ends, pin, blocks.into_iter());
+        }
+        done.store(true, Ordering::Relaxed);
+        reading.join().unwrap()
+    });
+    println!("{read} states read");
 }

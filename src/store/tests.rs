@@ -12,6 +12,7 @@ mod quarantine;
 mod quiet;
 mod repair;
 mod scenarios;
+mod tended;
 mod verify;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use denyut::prelude::*;
 
+use crate::fixtures::copy;
 use crate::numbered::{self, Way};
 
 fn filled(dir: &Path) -> PathBuf {
@@ -128,18 +129,6 @@ fn times_that_nanoseconds_cannot_say_are_refused() {
 
 #[test]
 fn a_store_copied_while_open_has_every_synced_row() {
-    fn copy(from: &Path, to: &Path) {
-        fs::create_dir_all(to).unwrap();
-        for entry in fs::read_dir(from).unwrap() {
-            let from = entry.unwrap().path();
-            let to = to.join(from.file_name().unwrap());
-            if from.is_dir() {
-                copy(&from, &to);
-            } else {
-                fs::copy(&from, &to).unwrap();
-            }
-        }
-    }
     let dir = tempfile::tempdir().unwrap();
     let path = filled(dir.path());
     let store = Store::open(&path).unwrap();

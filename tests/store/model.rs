@@ -322,7 +322,7 @@ fn batch(rows: &[Cells], has_extra: bool, has_tags: bool) -> RecordBatch {
 
 #[test]
 fn a_store_is_a_list_of_rows() {
-    try_cases(48, &(any::<bool>(), vec(step(), 1..14)), |(last_write, steps)| {
+    try_cases(64, &(any::<bool>(), vec(step(), 1..14)), |(last_write, steps)| {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kota");
         let writers = [None, None, None];

@@ -73,6 +73,34 @@ fn of_one_time_the_row_that_was_written_last() {
 }
 
 #[test]
+fn where_the_last_write_wins_its_clock_decides_wherever_the_rows_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("kota")).unwrap();
+    let table = store.table(Schema::new("t").tag("k").i64("v", "").dedup(Dedup::LastWrite)).unwrap();
+    let latest = || store.query("SELECT v FROM latest('t')").unwrap().i64(0, "v").unwrap();
+    let plain = || store.query("SELECT last(v, time) AS v FROM t").unwrap().i64(0, "v").unwrap();
+    // Two writers fill two blocks. Of each order in which they write, one has the last write in the block that is looked
+    // at first.
+    let (mut one, mut two) = (table.writer().unwrap(), table.writer().unwrap());
+    let write = |writer: &mut Writer, v: i64| {
+        assert_eq!(writer.append_at(Time::from_nanos(7), row! { k: "a", v: v }).unwrap().accepted(), 1);
+    };
+    for v in 0..40 {
+        write(if v % 3 == 0 { &mut one } else { &mut two }, v);
+        assert_eq!((latest(), plain()), (Some(v), Some(v)));
+        if v % 7 == 3 {
+            // Into segments, of which the last written is not the last write's.
+            store.seal().unwrap();
+            assert_eq!((latest(), plain()), (Some(v), Some(v)), "sealed");
+        }
+        if v % 20 == 19 {
+            store.maintain().unwrap();
+            assert_eq!((latest(), plain()), (Some(v), Some(v)), "compacted");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_table_is_an_error() {
     let (store, _dir) = filled();
     assert!(matches!(store.query("SELECT * FROM latest('air')"), Err(Error::UnknownTable { table }) if table == "air"));
