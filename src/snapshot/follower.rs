@@ -208,6 +208,8 @@ impl Follower {
                 let Some(this) = follower.upgrade() else { return };
                 let left = IDLE.saturating_sub(this.idle.since());
                 if left.is_zero() {
+                    // Sequentially consistent, since each side stores and then looks: a snapshot sets its time and looks
+                    // at the flag, this thread sets the flag and looks at the time. One of them sees the other.
                     this.idle.awake.store(false, Ordering::SeqCst);
                     // A snapshot that began since has said so, and is waited for again.
                     if this.idle.since() >= IDLE {

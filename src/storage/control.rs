@@ -143,6 +143,7 @@ impl Control {
         self.mapping.word(PID).store(pid.into(), Ordering::Relaxed);
         self.mapping.word(DEVICE).store(identity.device, Ordering::Relaxed);
         self.mapping.word(INODE).store(identity.inode, Ordering::Relaxed);
+        // Release: whoever sees the boot's id sees whose page this is, and the state that was published before.
         for (at, word) in [BOOT_ID, BOOT_ID + 8].into_iter().zip(halves(boot_id)) {
             self.mapping.word(at).store(word, Ordering::Release);
         }
@@ -196,6 +197,7 @@ impl Control {
     /// The words of a state, if they hold.
     fn ends(&self, epoch: u64) -> Option<(Ends, [u64; STATE_WORDS])> {
         let at = state_at(epoch);
+        // Relaxed: the checksum tells words of two states, and who needs one state alone looks at the epoch again.
         let word = |number: usize| self.mapping.word(at + 8 * number).load(Ordering::Relaxed);
         let words: [u64; STATE_WORDS] = std::array::from_fn(word);
         let [_, manifest_number, manifest_end, series_end, clock, ..] = words;
