@@ -2,6 +2,8 @@
 
 mod care;
 mod error;
+#[cfg(feature = "feed")]
+pub mod feed;
 mod fs;
 mod ingest;
 mod maintain;
@@ -28,7 +30,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use model::{
     Appended, Dedup, Field, FieldType, Policies, Rejection, Row, Schema, SeriesId, TableSchema, Time, Value, now,
 };
-pub use options::{Durability, Options, Overload};
+pub use options::{Durability, Options, Overload, Scorecard};
 #[cfg(feature = "sql")]
 pub use query::Rows;
 pub use snapshot::scan::Scan;

@@ -15,6 +15,7 @@
 
 mod catalog;
 mod engine;
+pub(crate) mod extension;
 mod failure;
 mod functions;
 mod guard;

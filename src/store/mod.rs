@@ -3,6 +3,8 @@
 mod care;
 mod close;
 mod create;
+#[cfg(feature = "feed")]
+mod feeds;
 mod handle;
 mod open;
 mod quarantine;
@@ -65,6 +67,8 @@ pub(crate) struct Inner {
     background: Background,
     recovery: Recovery,
     quarantine: quarantine::Quarantine,
+    #[cfg(feature = "feed")]
+    registry: feeds::Registry,
     /// Held for as long as the store is open: until it is closed, or else until the last handle is dropped.
     lock: Mutex<Option<create::WriterLock>>,
     #[cfg(feature = "sql")]

@@ -84,7 +84,12 @@ impl Store {
         #[cfg(feature = "sql")]
         let engine = {
             let source = Arc::new(super::source::CoreSource(Arc::downgrade(&core)));
-            crate::query::Engine::new(source, core.options.clone(), opening.path.join(SPILL_DIR))?
+            crate::query::Engine::new(
+                source,
+                core.options.clone(),
+                opening.path.join(SPILL_DIR),
+                super::source::FUNCTIONS,
+            )?
         };
         let recovery = opening.recovery;
         Ok(Self {
@@ -93,6 +98,8 @@ impl Store {
                 background,
                 recovery,
                 quarantine: Quarantine::default(),
+                #[cfg(feature = "feed")]
+                registry: super::feeds::Registry::default(),
                 lock: Mutex::new(Some(lock)),
                 #[cfg(feature = "sql")]
                 engine,
