@@ -28,7 +28,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use model::{
     Appended, Dedup, Field, FieldType, Policies, Rejection, Row, Schema, SeriesId, TableSchema, Time, Value, now,
 };
-pub use options::{Durability, Options, Overload};
+pub use options::{Accelerations, Durability, Options, Overload};
 #[cfg(feature = "sql")]
 pub use query::Rows;
 pub use snapshot::scan::Scan;
@@ -38,6 +38,8 @@ pub use store::{Maintained, Pause, Reader, Recovery, Store, Table, Writer};
 pub mod _pages {
     #[doc = include_str!("docs/operate.md")]
     pub mod operate {}
+    #[doc = include_str!("docs/accelerations.md")]
+    pub mod accelerations {}
 }
 
 /// What most programs need: `use denyut::prelude::*`.

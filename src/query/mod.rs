@@ -13,6 +13,7 @@
 //! **Invariant:** pruning only ever drops rows that a predicate drops too. Predicates stay in the plan, so that a piece
 //! that cannot be judged is read, never guessed.
 
+mod accelerations;
 mod catalog;
 mod engine;
 mod failure;
