@@ -335,6 +335,16 @@ pub enum Error {
         /// The engine's word.
         message: String,
     },
+    /// Something that is imported cannot be read as it was said to be.
+    #[error("{source_name:?}, line {line}: {message}")]
+    Import {
+        /// The file or stream.
+        source_name: String,
+        /// Its line, 0 if it is about all of it.
+        line: u64,
+        /// What is wrong.
+        message: String,
+    },
     /// A batch could not be built or read.
     #[error("table {table:?}: {message}")]
     Batch {
@@ -373,6 +383,7 @@ impl Error {
             | Self::NotEmpty { .. }
             | Self::NewerVersion { .. }
             | Self::CopyOnWrite { .. }
+            | Self::Import { .. }
             | Self::Batch { .. } => ErrorKind::Invalid,
             Self::LimitExceeded { .. } => ErrorKind::Limit,
             Self::Overloaded { .. } | Self::Locked { .. } | Self::SnapshotExpired { .. } | Self::NoSnapshot { .. } => {
@@ -412,6 +423,11 @@ impl Error {
 
     pub(crate) fn corrupted(path: &Path, offset: u64, reason: impl Into<String>) -> Self {
         Self::Corrupted { path: path.to_path_buf(), offset, reason: reason.into() }
+    }
+
+    #[cfg(feature = "feed")]
+    pub(crate) fn import(source: &str, line: u64, message: impl Into<String>) -> Self {
+        Self::Import { source_name: source.into(), line, message: message.into() }
     }
 
     pub(crate) fn batch(table: &str, message: impl ToString) -> Self {

@@ -18,6 +18,8 @@ mod engine;
 mod failure;
 mod functions;
 mod guard;
+#[cfg(feature = "feed")]
+mod imports;
 mod latest;
 mod limits;
 mod overlapping;

@@ -4,6 +4,8 @@ mod care;
 mod close;
 mod create;
 mod handle;
+#[cfg(feature = "feed")]
+mod import;
 mod open;
 mod quarantine;
 mod reader;
@@ -65,6 +67,8 @@ pub(crate) struct Inner {
     background: Background,
     recovery: Recovery,
     quarantine: quarantine::Quarantine,
+    #[cfg(feature = "feed")]
+    ledger: crate::feed::import::ledger::Ledger,
     /// Held for as long as the store is open: until it is closed, or else until the last handle is dropped.
     lock: Mutex<Option<create::WriterLock>>,
     #[cfg(feature = "sql")]
