@@ -15,7 +15,7 @@ pub(crate) const HELP: &str = "\
 sql STORE [-c SQL | -f FILE] [--format table|csv|json]
 
   -c SQL        run these statements, separated by semicolons, and end
-  -f FILE       run those in a file; - is standard input
+  -f FILE       run those in a file, or in each .sql file of a folder; - is standard input
   --format F    table: aligned, cut to the terminal; csv: with a header; json: one object a line
 
 Without -c and -f it asks, or reads standard input if that is no terminal. At the prompt:
