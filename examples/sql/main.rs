@@ -116,8 +116,8 @@ fn run(arguments: Arguments) -> Outcome<()> {
             Some(vec![Script { name: None, text: io::read_to_string(io::stdin().lock())? }])
         }
     };
-    let store = Store::open(&path)?;
-    let mut shell = Shell::new(store.clone(), arguments.format);
+    // It only reads, so it may look at a store that a service is writing.
+    let mut shell = Shell::new(Store::open_read_only(&path)?, arguments.format);
     match scripts {
         Some(scripts) => {
             shell.width = prompt::terminal_width();
@@ -125,6 +125,5 @@ fn run(arguments: Arguments) -> Outcome<()> {
         }
         None => prompt::ask(&mut shell)?,
     }
-    drop(shell);
-    Ok(store.close()?)
+    Ok(())
 }
