@@ -317,6 +317,28 @@ pub enum Error {
         /// What it was.
         statement: String,
     },
+    /// A policy names what is not there, or cannot be enforced.
+    #[error("policy {policy:?}, table {table:?}: {what}; {remedy}")]
+    InvalidPolicy {
+        /// Its name.
+        policy: String,
+        /// The table it is about.
+        table: String,
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A statement would show what the session's policy hides.
+    #[error("policy {policy:?} refuses {what}; {remedy}")]
+    PolicyRefuses {
+        /// Its name.
+        policy: String,
+        /// What would be shown.
+        what: String,
+        /// What can be asked instead.
+        remedy: &'static str,
+    },
     /// The query ran longer than its option allows and was cancelled.
     #[error("query cancelled after query_timeout = {query_timeout:?}; narrow its time range or raise the option")]
     QueryTimeout {
@@ -384,6 +406,7 @@ impl Error {
             | Self::NewerVersion { .. }
             | Self::CopyOnWrite { .. }
             | Self::Import { .. }
+            | Self::InvalidPolicy { .. }
             | Self::Batch { .. } => ErrorKind::Invalid,
             Self::LimitExceeded { .. } => ErrorKind::Limit,
             Self::Overloaded { .. } | Self::Locked { .. } | Self::SnapshotExpired { .. } | Self::NoSnapshot { .. } => {
@@ -396,6 +419,7 @@ impl Error {
             Self::Stopped { .. } => ErrorKind::Stopped,
             Self::TooComplex { .. }
             | Self::ReadOnlySql { .. }
+            | Self::PolicyRefuses { .. }
             | Self::QueryTimeout { .. }
             | Self::QueryMemory { .. }
             | Self::Query { .. } => ErrorKind::Query,

@@ -24,6 +24,7 @@ mod latest;
 mod limits;
 mod overlapping;
 mod planning;
+mod policy;
 mod provider;
 mod prune;
 mod quarantine;
@@ -40,4 +41,5 @@ mod work;
 
 pub(crate) use engine::{Engine, Source};
 pub use functions::{Entry, reference, register};
+pub use policy::{Access, Mask, Policy, PolicySession};
 pub use rows::Rows;

@@ -239,6 +239,17 @@ impl Store {
         self.inner.engine.query(text)
     }
 
+    /// A session that sees what `policy` shows, for readers who may not see everything. It reads the live store, as
+    /// [`query`](Self::query) does.
+    ///
+    /// # Errors
+    /// [`UnknownTable`](Error::UnknownTable), [`InvalidPolicy`](Error::InvalidPolicy).
+    #[cfg(feature = "sql")]
+    pub fn session_for(&self, policy: &crate::query::Policy) -> Result<crate::query::PolicySession> {
+        self.inner.core.check_open()?;
+        crate::query::PolicySession::new(self.inner.engine.clone(), policy)
+    }
+
     /// A DataFusion session over the live store, without the guards of [`sql`](Self::sql): for trusted callers.
     ///
     /// Each lookup of a table takes a snapshot of its own, so two tables of one statement may show two moments.
