@@ -19,10 +19,13 @@ mod engine;
 mod failure;
 mod functions;
 mod guard;
+#[cfg(feature = "feed")]
+mod imports;
 mod latest;
 mod limits;
 mod overlapping;
 mod planning;
+mod policy;
 mod provider;
 mod prune;
 mod quarantine;
@@ -39,4 +42,5 @@ mod work;
 
 pub(crate) use engine::{Engine, Source};
 pub use functions::{Entry, reference, register};
+pub use policy::{Access, Mask, Policy, PolicySession};
 pub use rows::Rows;
