@@ -135,7 +135,7 @@ fn main() -> Result<(), Failure> {
     println!("\nThe five that are longest overdue:");
     let text = format!(
         "SELECT ticket, agency, overdue_agency, paused_days, CAST(close_due AS VARCHAR) AS close_due FROM \
-         complaints('{end}') WHERE is_overdue AND closed_at IS NULL ORDER BY complaints.close_due, ticket LIMIT 5"
+         complaints('{end}') WHERE is_overdue AND closed_at IS NULL ORDER BY close_due, ticket LIMIT 5"
     );
     city.query(&text)?.print()?;
     println!("\nOffice hours by agency:");

@@ -243,7 +243,7 @@ fn draw(dir: &std::path::Path, evenings: &[Evening]) -> Result<(), Failure> {
         x: "end of",
         y: "share of the agency's feeds",
         x_name: &day,
-        y_name: &|y| format!("{:.0}%", y * 100.0),
+        y_name: &|y| if y > 1.001 { String::new() } else { format!("{:.0}%", y * 100.0) },
     };
     shares.lines(&dir.join("shares.svg"), &lines)
 }

@@ -1,5 +1,7 @@
 //! Every limit and choice, with its unit and default. A limit that is met is a typed error that names the option.
 
+mod accelerations;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ macro_rules! setters {
 
 mod scorecard;
 
+pub use accelerations::Accelerations;
 pub use scorecard::Scorecard;
 
 /// When a row is safe from what.
@@ -103,6 +106,7 @@ pub struct Options {
     pub(crate) query_tokens_max: usize,
     pub(crate) query_depth_max: usize,
     pub(crate) query_chain_max: usize,
+    pub(crate) accelerations: Accelerations,
     pub(crate) scorecard: Scorecard,
     pub(crate) zone: String,
     pub(crate) calendar: Option<String>,
@@ -149,6 +153,7 @@ impl Default for Options {
             query_tokens_max: 20_000,
             query_depth_max: 64,
             query_chain_max: 1_000,
+            accelerations: Accelerations::all(),
             scorecard: Scorecard::default(),
             zone: "UTC".into(),
             calendar: None,
@@ -239,6 +244,8 @@ impl Options {
         /// Operators in SQL text, those that build chains (`+`, `AND`, `UNION`, ..); a join or a subquery counts as ten.
         /// Default 1,000.
         query_chain_max: usize,
+        /// Ways to answer from less than all rows. Default: all.
+        accelerations: Accelerations,
         /// Thresholds of the scorecard.
         scorecard: Scorecard,
     }

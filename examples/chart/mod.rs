@@ -45,7 +45,8 @@ impl Chart<'_> {
     pub(crate) fn lines(&self, path: &Path, lines: &[Line<'_>]) -> Result<(), Failure> {
         let points = || lines.iter().flat_map(|line| &line.points);
         let x = points().fold((f64::MAX, f64::MIN), |(low, high), point| (low.min(point.0), high.max(point.0)));
-        let top = points().fold(0.0_f64, |top, point| top.max(point.1)) * 1.08;
+        // With room for the legend above the lines.
+        let top = points().fold(0.0_f64, |top, point| top.max(point.1)) * (1.1 + 0.06 * lines.len() as f64);
         let area = SVGBackend::new(path, SIZE).into_drawing_area();
         let mut chart = self.frame(&area, x, top)?;
         for (line, color) in lines.iter().zip(COLORS.iter().cycle()) {
@@ -100,6 +101,7 @@ impl Chart<'_> {
         let mut chart = ChartBuilder::on(area)
             .caption(self.title, (FONT, 20))
             .margin(16)
+            .margin_right(40)
             .x_label_area_size(44)
             .y_label_area_size(72)
             .build_cartesian_2d(x.0..x.1, 0.0..top.max(1e-9))?;

@@ -12,7 +12,7 @@ use crate::model::{Dedup, FieldType, Schema};
 use crate::options::Options;
 
 /// Bytes of a file of contracts.
-const FILE_BYTES_MAX: usize = 4 << 20;
+pub(crate) const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// Units of durations, in nanoseconds, the largest first.
 const UNITS: [(&str, u128); 8] = [

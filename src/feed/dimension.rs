@@ -144,6 +144,7 @@ pub struct Loaded {
 }
 
 /// Whether a table has the form of a dimension.
+#[cfg(feature = "sql")]
 pub(crate) fn is_dimension(schema: &TableSchema) -> bool {
     let removed = schema.fields().iter().find(|field| field.name == REMOVED);
     schema.tags() == [KEY] && removed.is_some_and(|field| field.field_type == crate::model::FieldType::Bool)

@@ -1,27 +1,32 @@
-//! What agencies send, and how well (feature `feed`): contracts, dimensions, the scorecard, and what leaders watch.
-//!
-#![doc = include_str!("../docs/feeds.md")]
+//! What agencies send, and how well: files and streams on their way into the store's tables, contracts, dimensions, and with
+//! the feature `sql` the scorecard and what leaders watch. [`_pages::feeds`](crate::_pages::feeds) tells of all of it.
 
 mod alerts;
+#[cfg(feature = "sql")]
 mod city;
 mod contract;
-mod declared;
+pub(crate) mod declared;
 pub mod dimension;
+pub mod import;
 pub(crate) mod registry;
+#[cfg(feature = "sql")]
 mod score;
-#[cfg(test)]
+#[cfg(all(test, feature = "sql"))]
 mod tests;
+#[cfg(feature = "sql")]
 mod text;
 
 pub use alerts::{alert_acknowledgements, alert_firings, alert_rules, external_scores};
+#[cfg(feature = "sql")]
 pub use city::{budget_ceilings, budget_plan, budget_realisations, complaint_events, service_visits};
 pub use contract::{Arrival, Audience, Feed};
 pub use dimension::{Dimension, Loaded};
+#[cfg(feature = "sql")]
 pub use score::{FeedTrust, Trust};
 
 use crate::model::Time;
-use crate::query::Entry;
-use crate::query::extension::Function;
+#[cfg(feature = "sql")]
+use crate::query::{Entry, extension::Function};
 
 /// One version of a contract, as [`Store::declare_feed`](crate::Store::declare_feed) kept it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +41,7 @@ pub struct FeedVersion {
 }
 
 /// SQL's functions of this room.
+#[cfg(feature = "sql")]
 pub(crate) const FUNCTIONS: &[Function] = &[
     score::FEEDS,
     score::SILENT,
@@ -59,6 +65,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
 /// let names: Vec<_> = denyut::feed::reference().iter().map(|entry| entry.name).collect();
 /// assert!(names.contains(&"maturity"));
 /// ```
+#[cfg(feature = "sql")]
 pub fn reference() -> Vec<&'static Entry> {
     let mut entries: Vec<&Entry> = FUNCTIONS.iter().map(|function| &function.entry).collect();
     entries.sort_by_key(|entry| entry.name);

@@ -51,6 +51,7 @@ pub(crate) struct Version {
     pub(crate) feed: Feed,
     pub(crate) number: i64,
     pub(crate) from: Time,
+    #[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "SQL shows it"))]
     pub(crate) declared: Time,
     pub(crate) retired: bool,
     pub(crate) text: String,
@@ -98,6 +99,7 @@ fn unreadable() -> Error {
 }
 
 /// The version of each feed that is in force at `at`, and from when on the feed was; no feed that has ended by then.
+#[cfg(feature = "sql")]
 pub(crate) fn in_force(snapshot: &Snapshot, at: Time) -> Result<Vec<(Version, Time)>> {
     let force = |versions: Vec<Version>| {
         let mut begun: Vec<Version> = versions.into_iter().filter(|version| version.from <= at).collect();

@@ -5,6 +5,7 @@ mod city;
 mod contracts;
 mod dimensions;
 mod maturity;
+mod policy;
 mod scorecard;
 mod trust;
 

@@ -84,9 +84,9 @@ type Lookup = Result<Option<Arc<dyn TableProvider>>, DataFusionError>;
 
 /// The tables that users declared, or the hidden ones.
 #[derive(Debug)]
-struct StoreSchema {
-    moment: Moment,
-    hidden: bool,
+pub(super) struct StoreSchema {
+    pub(super) moment: Moment,
+    pub(super) hidden: bool,
 }
 
 impl SchemaProvider for StoreSchema {

@@ -21,6 +21,7 @@ use super::guard;
 use super::latest::{self, Latest};
 use super::limits::Limits;
 use super::planning::elsewhere;
+use super::policy::{Policy, Rules};
 use super::rows::Rows;
 use super::session::base;
 use super::threads::Threads;
@@ -89,28 +90,59 @@ impl Engine {
     /// The limits on memory, rows and time hold for whoever executes it, on any runtime or on none; time counts from
     /// the execution's begin.
     pub(crate) async fn sql(&self, text: &str) -> Result<DataFrame> {
-        let opening = guard::check(text, &self.shared.options)?;
-        let snapshot = self.shared.source.snapshot()?;
-        self.sql_at(text, opening, snapshot).await
+        self.sql_under(text, None).await
     }
 
-    async fn sql_at(&self, text: &str, opening: String, snapshot: Arc<Snapshot>) -> Result<DataFrame> {
+    /// The same, of what a policy shows.
+    pub(super) async fn sql_under(&self, text: &str, rules: Option<&Arc<Rules>>) -> Result<DataFrame> {
+        let opening = guard::check(text, &self.shared.options)?;
+        let snapshot = self.shared.source.snapshot()?;
+        self.sql_at(text, opening, snapshot, rules).await
+    }
+
+    async fn sql_at(
+        &self,
+        text: &str,
+        opening: String,
+        snapshot: Arc<Snapshot>,
+        rules: Option<&Arc<Rules>>,
+    ) -> Result<DataFrame> {
         let moment = Moment::Pinned(snapshot, self.shared.source.clone());
-        let state = at(&self.shared.elsewhere, moment, &self.shared.above);
-        let text = text.to_string();
-        let planned = async move { plan(state, &text, opening).await };
+        // Functions of floors above read what a policy may hide.
+        let above = if rules.is_some() { None } else { Some(&self.shared.above) };
+        let mut state = at(&self.shared.elsewhere, moment.clone(), above);
+        if let Some(rules) = rules {
+            rules.rename(&mut state, &moment);
+        }
+        let (text, rules) = (text.to_string(), rules.cloned());
+        let planned = async move { plan(state, &text, opening, rules.as_deref()).await };
         self.shared.limits.threads.run(self.shared.limits.timeout, planned).await
+    }
+
+    /// Checks a policy against the tables there are.
+    pub(super) fn rules(&self, policy: &Policy) -> Result<Rules> {
+        Rules::new(policy, &*self.shared.source.snapshot()?, &self.shared.above.full)
     }
 
     /// Runs a statement and waits for its rows, planning included in `query_timeout`. Blocks its thread, and may be
     /// called on a thread of an async runtime all the same.
     pub(crate) fn query(&self, text: &str) -> Result<Rows> {
-        let rows = self.queries(&[text])?.pop();
+        self.query_under(text, None)
+    }
+
+    /// The same, of what a policy shows.
+    pub(super) fn query_under(&self, text: &str, rules: Option<Arc<Rules>>) -> Result<Rows> {
+        let rows = self.queries_under(&[text], rules)?.pop();
         rows.ok_or_else(|| Error::Background { reason: "a statement without an answer; this is a bug".into() })
     }
 
     /// Runs statements one after the other over one snapshot, and waits for the rows of each, all within `query_timeout`.
+    #[cfg(feature = "feed")]
     pub(crate) fn queries(&self, texts: &[&str]) -> Result<Vec<Rows>> {
+        self.queries_under(texts, None)
+    }
+
+    fn queries_under(&self, texts: &[&str], rules: Option<Arc<Rules>>) -> Result<Vec<Rows>> {
         let (answer, answered) = sync_channel(1);
         let (engine, texts): (_, Vec<String>) = (self.clone(), texts.iter().map(ToString::to_string).collect());
         let run = async move {
@@ -120,7 +152,7 @@ impl Engine {
                 let snapshot = engine.shared.source.snapshot()?;
                 let mut answers = Vec::new();
                 for (text, opening) in texts.iter().zip(openings) {
-                    let frame = engine.sql_at(text, opening, snapshot.clone()).await?;
+                    let frame = engine.sql_at(text, opening, snapshot.clone(), rules.as_ref()).await?;
                     let schema = Arc::new(frame.schema().as_arrow().clone());
                     answers.push(Rows::new(schema, frame.collect().await?));
                 }
@@ -147,7 +179,7 @@ impl Engine {
     /// appended in between. Limits on memory, rows and time hold as for [`sql`](Self::sql).
     pub(crate) fn session(&self) -> SessionContext {
         let moment = Moment::Latest(self.shared.source.clone());
-        SessionContext::new_with_state(at(&self.shared.above.full, moment, &self.shared.above))
+        SessionContext::new_with_state(at(&self.shared.above.full, moment, Some(&self.shared.above)))
     }
 
     #[cfg(test)]
@@ -157,17 +189,19 @@ impl Engine {
 }
 
 /// `base` with the tables of a moment, for a statement that begins now.
-pub(super) fn at(base: &SessionState, moment: Moment, above: &Arc<extension::Shared>) -> SessionState {
+pub(super) fn at(base: &SessionState, moment: Moment, above: Option<&Arc<extension::Shared>>) -> SessionState {
     let mut state = base.clone();
     state.register_udtf(latest::NAME, Arc::new(Latest(moment.clone())));
-    extension::register(&mut state, above, &moment);
+    if let Some(above) = above {
+        extension::register(&mut state, above, &moment);
+    }
     state.register_catalog_list(catalogs(moment, false));
     state.mark_start_execution();
     state
 }
 
 /// Parses and plans a statement whose text was checked and begins with `opening`.
-async fn plan(state: SessionState, text: &str, opening: String) -> Result<DataFrame> {
+async fn plan(state: SessionState, text: &str, opening: String, rules: Option<&Rules>) -> Result<DataFrame> {
     let dialect = state.config().options().sql_parser.dialect;
     let mut statement = match state.sql_to_statement(text, &dialect) {
         // More than one statement.
@@ -180,6 +214,10 @@ async fn plan(state: SessionState, text: &str, opening: String) -> Result<DataFr
     with_brackets(&mut statement);
     let plan = state.statement_to_plan(statement).await?;
     only_reads(&plan, opening)?;
+    let plan = match rules {
+        Some(rules) => rules.enforce(plan)?,
+        None => plan,
+    };
     Ok(DataFrame::new(state, plan))
 }
 

@@ -3,6 +3,8 @@
 //! **Invariant:** the plan is over the moment of the statement that calls. What it names is looked up there, the store's own
 //! hidden tables included, and it runs within the limits of that statement, since it becomes a part of its plan.
 
+#![cfg_attr(not(feature = "feed"), allow(dead_code, reason = "there is no floor above that has functions"))]
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -77,7 +79,7 @@ impl TableFunctionImpl for Bound {
         let snapshot = self.moment.snapshot().map_err(external)?;
         let source = self.moment.source().clone();
         let moment = Moment::Pinned(snapshot.clone(), source.clone());
-        let mut state = engine::at(&self.shared.full, moment.clone(), &self.shared);
+        let mut state = engine::at(&self.shared.full, moment.clone(), Some(&self.shared));
         state.register_catalog_list(catalogs(moment, true));
         let began = arguments.session().execution_props().query_execution_start_time;
         state.execution_props_mut().query_execution_start_time = began;

@@ -7,12 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::RecordBatch;
 
 use crate::error::{Error, Result};
+#[cfg(feature = "sql")]
+use crate::feed::Trust;
+use crate::feed::declared::FILE_BYTES_MAX;
 use crate::feed::dimension::{self, Dimension, Loaded};
 use crate::feed::registry;
-use crate::feed::{Feed, FeedVersion, Trust};
+use crate::feed::{Feed, FeedVersion};
 use crate::fs::{FileSystem, read_all, real::RealFs};
 use crate::ingest::writer::BlockWriter;
 use crate::model::{Row, Time, Value};
+#[cfg(feature = "sql")]
 use crate::query::{Engine, Rows};
 
 use super::{Store, Table, open};
@@ -88,7 +92,16 @@ impl Store {
     pub fn declare_feeds(&self, file: impl AsRef<Path>, from: Time) -> Result<Vec<FeedVersion>> {
         let path = file.as_ref();
         let gone = || Error::io("opening", path, std::io::ErrorKind::NotFound.into());
-        let bytes = read_all(&*RealFs::default().open_read(path)?.ok_or_else(gone)?)?;
+        let file = RealFs::default().open_read(path)?.ok_or_else(gone)?;
+        let len = file.len()?;
+        if len > FILE_BYTES_MAX as u64 {
+            return Err(Error::InvalidFeed {
+                place: path.display().to_string(),
+                reason: format!("it has {len} bytes"),
+                remedy: format!("split it: {FILE_BYTES_MAX} are the most"),
+            });
+        }
+        let bytes = read_all(&*file)?;
         let text = String::from_utf8(bytes).map_err(|error| Error::InvalidFeed {
             place: path.display().to_string(),
             reason: error.to_string(),
@@ -163,6 +176,7 @@ impl Store {
     /// assert_eq!((trust.feeds[0].present, trust.feeds[0].expected), (1, 12));
     /// # Ok::<(), denyut::Error>(())
     /// ```
+    #[cfg(feature = "sql")]
     pub fn query_with_trust(&self, text: &str) -> Result<(Rows, Trust)> {
         self.inner.core.check_open()?;
         with_trust(&self.inner.engine, text)
@@ -245,6 +259,7 @@ impl Store {
 }
 
 /// The answer to a statement and what is to be thought of it, both of one moment.
+#[cfg(feature = "sql")]
 pub(super) fn with_trust(engine: &Engine, text: &str) -> Result<(Rows, Trust)> {
     let mut answers = engine.queries(&[text, &Trust::statement(text)])?.into_iter();
     match (answers.next(), answers.next()) {

@@ -100,6 +100,8 @@ impl Store {
                 quarantine: Quarantine::default(),
                 #[cfg(feature = "feed")]
                 registry: super::feeds::Registry::default(),
+                #[cfg(feature = "feed")]
+                ledger: crate::feed::import::ledger::Ledger::default(),
                 lock: Mutex::new(Some(lock)),
                 #[cfg(feature = "sql")]
                 engine,

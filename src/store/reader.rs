@@ -143,9 +143,18 @@ impl Reader {
     ///
     /// # Errors
     /// As [`query`](Self::query).
-    #[cfg(feature = "feed")]
+    #[cfg(all(feature = "feed", feature = "sql"))]
     pub fn query_with_trust(&self, text: &str) -> Result<(crate::query::Rows, crate::feed::Trust)> {
         super::feeds::with_trust(&self.inner.engine, text)
+    }
+
+    /// A session that sees what `policy` shows, as [`Store::session_for`].
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(feature = "sql")]
+    pub fn session_for(&self, policy: &crate::query::Policy) -> Result<crate::query::PolicySession> {
+        crate::query::PolicySession::new(self.inner.engine.clone(), policy)
     }
 
     /// A DataFusion session over the live store, as [`Store::session`].

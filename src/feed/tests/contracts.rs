@@ -85,6 +85,28 @@ fn what_is_wrong_with_a_file_is_said_with_line_and_remedy() {
 }
 
 #[test]
+fn a_file_of_contracts_is_declared_whole_or_not_at_all() {
+    let (store, dir) = city(HOUR);
+    let file = dir.path().join("pupr.toml");
+    let second = full().to_toml().replace("water_level", "water_again");
+    std::fs::write(&file, format!("{}\n{second}", full().to_toml())).unwrap();
+    let from = at("2026-01-01T00:00:00Z");
+    let declared = store.declare_feeds(&file, from).unwrap();
+    assert_eq!(declared.iter().map(|feed| (feed.version, feed.is_new)).collect::<Vec<_>>(), [(1, true), (1, true)]);
+    assert!(store.declare_feeds(&file, from).unwrap().iter().all(|feed| !feed.is_new));
+
+    std::fs::write(&file, full().owner("x").to_toml() + "\n[[feed]]\nname = 3\n").unwrap();
+    let error = store.declare_feeds(&file, from).unwrap_err().to_string();
+    assert!(error.contains("pupr.toml, line ") && error.contains("is not a text"), "{error}");
+    assert_eq!(rows(&store, "SELECT count(*) FROM feed_contracts()"), ["2"]);
+    std::fs::write(&file, [0xFF]).unwrap();
+    assert!(matches!(store.declare_feeds(&file, from), Err(Error::InvalidFeed { .. })));
+    assert!(matches!(store.declare_feeds(dir.path().join("gone.toml"), from), Err(Error::Io { .. })));
+    std::fs::write(&file, vec![b'#'; crate::feed::declared::FILE_BYTES_MAX + 1]).unwrap();
+    assert!(store.declare_feeds(&file, from).unwrap_err().to_string().contains("split it"));
+}
+
+#[test]
 fn every_change_is_a_version_with_its_own_from_when() {
     let (store, dir) = city(HOUR);
     let (january, july, august) = (at("2026-01-01T00:00:00Z"), at("2026-07-01T00:00:00Z"), at("2026-08-01T00:00:00Z"));
