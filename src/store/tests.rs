@@ -4,6 +4,7 @@
 mod backup;
 mod care;
 mod clock;
+mod flips;
 mod following;
 mod ingest_time;
 mod lifecycle;
@@ -11,6 +12,7 @@ mod power_loss;
 mod quarantine;
 mod quiet;
 mod repair;
+mod salvage;
 mod scenarios;
 mod tended;
 mod verify;
