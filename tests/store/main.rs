@@ -15,6 +15,7 @@ mod fixtures;
 mod fork;
 #[cfg(feature = "sql")]
 mod freshness;
+mod hostile;
 mod kill;
 mod model;
 mod numbered;
@@ -23,6 +24,7 @@ mod readers;
 mod reopen;
 #[cfg(feature = "sql")]
 mod slt;
+mod soak;
 #[cfg(feature = "sql")]
 mod sql;
 mod twice;
