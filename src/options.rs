@@ -1,10 +1,14 @@
 //! Every limit and choice, with its unit and default. A limit that is met is a typed error that names the option.
 
+mod accelerations;
+
 use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::model::time::Wall;
+
+pub use accelerations::Accelerations;
 
 /// When a row is safe from what.
 ///
@@ -89,6 +93,7 @@ pub struct Options {
     pub(crate) query_tokens_max: usize,
     pub(crate) query_depth_max: usize,
     pub(crate) query_chain_max: usize,
+    pub(crate) accelerations: Accelerations,
     pub(crate) background: bool,
     pub(crate) wall: Wall,
 }
@@ -132,6 +137,7 @@ impl Default for Options {
             query_tokens_max: 20_000,
             query_depth_max: 64,
             query_chain_max: 1_000,
+            accelerations: Accelerations::all(),
             background: true,
             wall: Wall::System,
         }
@@ -233,6 +239,8 @@ impl Options {
         /// Operators in SQL text, those that build chains (`+`, `AND`, `UNION`, ..); a join or a subquery counts as ten.
         /// Default 1,000.
         query_chain_max: usize,
+        /// Ways to answer from less than all rows. Default: all.
+        accelerations: Accelerations,
     }
 
     /// With durations that can be added to any moment.

@@ -110,6 +110,8 @@ impl Store {
                 background,
                 recovery,
                 quarantine: Quarantine::default(),
+                #[cfg(feature = "feed")]
+                ledger: crate::feed::import::ledger::Ledger::default(),
                 lock: Mutex::new(Some(lock)),
                 #[cfg(feature = "sql")]
                 engine,

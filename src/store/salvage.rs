@@ -150,8 +150,7 @@ impl Salvage {
         let ids: BTreeSet<u64> = entries.iter().filter_map(|entry| number_of(&entry.name)).filter(unnamed).collect();
         for id in ids {
             let index = self.fs.open(&index_path(&dir, id))?.map(|file| crate::fs::read_all(&*file)).transpose()?;
-            let ranges = index.and_then(|index| series_index::decode(&index_path(&dir, id), id, &index).ok());
-            let rows = ranges.map_or(0, |(ranges, _)| ranges.iter().map(|range| range.rows).sum());
+            let rows = index.map_or(0, |index| rows_of(&index_path(&dir, id), id, &index));
             for path in [index_path(&dir, id), parquet_path(&dir, id)] {
                 let Some(file) = self.fs.open(&path)? else { continue };
                 let (bytes, place) = (file.len()?, self.place(&path)?);
@@ -281,6 +280,13 @@ fn reason_of(error: &Error) -> String {
         Error::Corrupted { offset, reason, .. } => format!("damaged at byte {offset}: {reason}"),
         other => other.to_string(),
     }
+}
+
+/// Rows of a segment, as its index says; 0 if that is damaged.
+fn rows_of(path: &Path, segment: u64, index: &[u8]) -> u64 {
+    let proven = series_index::proven_bytes(path, index).ok().and_then(|len| index.get(..len));
+    let index = proven.and_then(|proven| series_index::decode(path, segment, proven).ok());
+    index.map_or(0, |index| index.ranges.iter().map(|range| range.rows).sum())
 }
 
 /// The number of a segment's file.

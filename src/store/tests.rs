@@ -6,6 +6,8 @@ mod care;
 mod clock;
 mod flips;
 mod following;
+#[cfg(feature = "feed")]
+mod imports;
 mod ingest_time;
 mod lifecycle;
 mod power_loss;

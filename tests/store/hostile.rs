@@ -1,250 +1,199 @@
-//! Callers that mean harm, or do not think: a typed error and never the end of the process, and the store goes on.
+//! A CSV file with more than forty kinds of damage: each broken row is in quarantine with its line, its column, its value and
+//! the reason, and each good row between them is in its table, exact.
 
-use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-
-use denyut::arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray};
-use denyut::arrow::buffer::{Buffer, OffsetBuffer};
+use denyut::feed::import::{Import, Source};
 use denyut::prelude::*;
 
-use crate::chance::setting;
-use crate::fixtures::copy;
-use crate::numbered::{self, Way};
+const HEADER: &str = "time,gate,agency,level,count,total,ok,note,cost\n";
 
-fn count(table: &Table) -> usize {
-    table.scan().unwrap().map(|batch| batch.unwrap().num_rows()).sum()
+/// The cells of a good row.
+const GOOD: [&str; 9] = ["2026-11-24 12:00:00", "Sei Wie", "PUPR", "1.5", "-7", "7", "true", "fine", "1.25"];
+
+/// A good row, one of its cells another.
+fn with(column: usize, cell: &[u8]) -> Vec<u8> {
+    let mut row = Vec::new();
+    for (at, good) in GOOD.iter().enumerate() {
+        row.extend_from_slice(if at == column { cell } else { good.as_bytes() });
+        row.push(if at + 1 == GOOD.len() { b'\n' } else { b',' });
+    }
+    row
 }
 
-fn water() -> Schema {
-    Schema::new("water").tag("gate").f64("level", "").utf8("note", "")
+/// A broken row, and what quarantine says of it: reason, column, value.
+type Damage = (Vec<u8>, &'static str, Option<&'static str>, Option<String>);
+
+fn cell(column: usize, cell: &str, reason: &'static str) -> Damage {
+    let name = HEADER.trim_end().split(',').nth(column);
+    let value = cell.strip_prefix('"').and_then(|cell| cell.strip_suffix('"')).unwrap_or(cell);
+    (with(column, cell.as_bytes()), reason, name, Some(value.chars().take(1_000).collect()))
+}
+
+fn line(line: &[u8], reason: &'static str) -> Damage {
+    (line.to_vec(), reason, None, None)
+}
+
+fn damages() -> Vec<Damage> {
+    let long_tag = "g".repeat(1_025);
+    let long_note = "n".repeat(65_537);
+    let not_utf8 = |column: usize, name| {
+        let lossy = Some("caf\u{fffd}".to_string());
+        (with(column, b"caf\xe9"), "not_utf8", Some(name), lossy)
+    };
+    let mut too_many = with(3, b"1.5");
+    too_many.splice(too_many.len() - 1.., *b",more\n");
+    vec![
+        cell(0, "", "no_time"),
+        cell(0, "\"\"", "no_time"),
+        cell(0, "yesterday", "bad_time"),
+        cell(0, "2026-02-30 12:00:00", "bad_time"),
+        cell(0, "2026-11-24 25:00:00", "bad_time"),
+        cell(0, "2026-11-24 12:60:00", "bad_time"),
+        cell(0, "9999-01-01 00:00:00", "bad_time"),
+        cell(0, "24/11/2026 12:00:00", "bad_time"),
+        cell(0, "1795496400", "bad_time"),
+        cell(0, "2026-10-25 02:30:00", "ambiguous_time"),
+        cell(0, "2026-03-29 02:30:00", "skipped_time"),
+        (with(0, b"2200-01-01 00:00:00"), "far_future", None, None),
+        cell(1, "", "no_tag"),
+        cell(1, "\"\"", "no_tag"),
+        cell(2, "NA", "no_tag"),
+        cell(1, &long_tag, "too_long"),
+        not_utf8(1, "gate"),
+        cell(3, "high", "bad_number"),
+        cell(3, "\"1,5\"", "bad_number"),
+        cell(3, "1.2.3", "bad_number"),
+        cell(3, "--1", "bad_number"),
+        cell(3, "0x10", "bad_number"),
+        cell(3, "12 cm", "bad_number"),
+        cell(3, "1\0", "bad_number"),
+        cell(4, "1.5", "bad_number"),
+        cell(4, "1e3", "bad_number"),
+        cell(4, "9223372036854775808", "out_of_range"),
+        cell(4, "-9223372036854775809", "out_of_range"),
+        cell(5, "-1", "out_of_range"),
+        cell(5, "18446744073709551616", "out_of_range"),
+        cell(6, "maybe", "bad_bool"),
+        cell(6, "2", "bad_bool"),
+        cell(7, &long_note, "too_long"),
+        not_utf8(7, "note"),
+        cell(8, "1.255", "out_of_range"),
+        cell(8, "1000000.00", "out_of_range"),
+        cell(8, "1.2e1", "bad_number"),
+        cell(8, "", "no_field"),
+        line(b"2026-11-24 12:00:00,Sei Wie,PUPR,1.5\n", "wrong_columns"),
+        line(&too_many, "wrong_columns"),
+        line(b"2026-11-24 12:00:00;Sei Wie;PUPR;1.5;-7;7;true;fine;1.25\n", "wrong_columns"),
+        line(&with(3, b"1,5"), "wrong_columns"),
+        line(b"Segmentation fault\n", "wrong_columns"),
+        line(b"<html><body>502 Bad Gateway</body></html>\n", "wrong_columns"),
+        line(b"\x00\x01\x02\xff\xfe\n", "wrong_columns"),
+        line(&[b"2026".as_slice(), &[b'x'; 200_000], b"\n"].concat(), "too_long"),
+        (HEADER.as_bytes().to_vec(), "bad_time", Some("time"), Some("time".into())),
+        (with(7, b"\"fine\"ly"), "text_after_quote", Some("note"), None),
+        // The last of the file: nothing closes it.
+        (with(7, b"\"never closed"), "open_quote", Some("note"), None),
+    ]
 }
 
 #[test]
-fn tags_without_end_meet_a_limit_and_the_store_goes_on() {
+fn a_hostile_file_lands_in_quarantine_row_for_row() {
+    let damages = damages();
+    assert!(damages.len() >= 40);
     let dir = tempfile::tempdir().unwrap();
-    let tags = setting("DENYUT_TAGS").unwrap_or(100_000);
-    let max = 20_000;
-    let store = Store::options().series_max(max).open(dir.path().join("kota")).unwrap();
-    let table = store.table(water()).unwrap();
-    let mut writer = table.writer().unwrap();
-    let (mut taken, mut refused) = (0, 0);
-    for number in 0..tags {
+    let store = Store::open(dir.path().join("kota")).unwrap();
+    let schema = Schema::new("water").tag("gate").tag("agency").f64("level", "m").i64("count", "").u64("total", "");
+    let schema = schema.bool("ok", "").utf8("note", "").decimal("cost", 8, 2, "EUR").required("cost");
+    store.table(schema).unwrap();
+
+    // A good row before each broken one, one over two lines among them, a blank line and a mark at the beginning.
+    let (mut file, mut line, mut told) = (b"\xef\xbb\xbf".to_vec(), 2, Vec::new());
+    file.extend_from_slice(HEADER.as_bytes());
+    for (number, (broken, reason, column, value)) in damages.iter().enumerate() {
         let gate = format!("gate {number}");
-        match writer.append_at(Time::from_nanos(number as i64), row! { gate: gate.as_str(), level: 1.0 }) {
-            Ok(appended) => taken += appended.accepted(),
-            Err(Error::LimitExceeded { limit: "series_max", .. }) => refused += 1,
-            Err(error) => panic!("{error}"),
+        let (note, lines) = if number == 7 { ("\"two\r\nlines, \"\"quoted\"\"\"", 2) } else { ("fine", 1) };
+        let end = if number % 2 == 0 { "\n" } else { "\r\n" };
+        let second = number % 60;
+        file.extend_from_slice(
+            format!("2026-11-24 12:00:{second:02},{gate},PUPR,{number}.5,-{number},{number},t,{note},{number}.25{end}")
+                .as_bytes(),
+        );
+        line += lines;
+        if number == 20 {
+            file.extend_from_slice(b"  \n\n");
+            line += 2;
         }
+        told.push((line, *reason, *column, value.clone()));
+        file.extend_from_slice(broken);
+        line += 1;
     }
-    assert_eq!((taken, refused), (u64::from(max), tags - u64::from(max)));
-    // Of the series that there are rows are taken as before.
-    writer.append(row! { gate: "gate 7", level: 2.0 }).unwrap();
-    store.seal().unwrap();
-    assert_eq!(count(&table), max as usize + 1);
-    println!("{tags} distinct tags, {refused} refused");
+    let path = dir.path().join("hostile.csv");
+    std::fs::write(&path, &file).unwrap();
+
+    let import = Import::csv("water").zone("Europe/Berlin").nulls(["NA"]).bad_permille_max(1_000);
+    let import = import.record_bytes_max(100_000);
+    let imported = store.import(&import, Source::file(&path)).unwrap();
+    assert_eq!((imported.rows, imported.quarantined), (damages.len() as u64, told.len() as u64));
+
+    let rows = store
+        .query("SELECT CAST(line AS BIGINT) AS line, reason, column_name, value, file, row FROM system.quarantine ORDER BY line")
+        .unwrap();
+    assert_eq!(rows.num_rows(), told.len());
+    for (row, (line, reason, column, value)) in told.iter().enumerate() {
+        let (_, kind) = (&damages[row].0, format!("line {line}"));
+        assert_eq!(rows.i64(row, "line").unwrap(), Some(*line), "{kind}");
+        assert_eq!(rows.str(row, "reason").unwrap(), Some(*reason), "{kind}");
+        assert_eq!(rows.str(row, "column_name").unwrap(), *column, "{kind}");
+        if let Some(value) = value {
+            assert_eq!(rows.str(row, "value").unwrap(), Some(value.as_str()), "{kind}");
+        }
+        assert_eq!(rows.str(row, "file").unwrap(), path.to_str(), "{kind}");
+        let text = String::from_utf8_lossy(&damages[row].0).trim_end_matches('\n').to_string();
+        let kept = rows.str(row, "row").unwrap().unwrap();
+        assert!(*reason == "far_future" || text.starts_with(kept), "{kind}: {kept:?}");
+    }
+
+    let rows = store
+        .query(
+            "SELECT gate, to_char(time, '%H:%M:%S') AS clock, level, \"count\", CAST(total AS BIGINT) AS total, note, \
+             CAST(cost AS VARCHAR) AS cost FROM water ORDER BY total",
+        )
+        .unwrap();
+    assert_eq!(rows.num_rows(), damages.len());
+    for number in 0..damages.len() {
+        let kind = format!("good row {number}");
+        assert_eq!(rows.str(number, "gate").unwrap(), Some(format!("gate {number}").as_str()), "{kind}");
+        assert_eq!(rows.str(number, "clock").unwrap(), Some(format!("11:00:{:02}", number % 60).as_str()), "{kind}");
+        assert_eq!(rows.f64(number, "level").unwrap(), Some(number as f64 + 0.5), "{kind}");
+        assert_eq!(rows.i64(number, "count").unwrap(), Some(-(number as i64)), "{kind}");
+        assert_eq!(rows.i64(number, "total").unwrap(), Some(number as i64), "{kind}");
+        assert_eq!(rows.str(number, "cost").unwrap(), Some(format!("{number}.25").as_str()), "{kind}");
+        let note = if number == 7 { "two\r\nlines, \"quoted\"" } else { "fine" };
+        assert_eq!(rows.str(number, "note").unwrap(), Some(note), "{kind}");
+    }
+
+    let again = store.import(&import, Source::file(&path)).unwrap();
+    assert_eq!((again.rows, again.duplicates, again.quarantined), (0, 2 * damages.len() as u64, 0));
+    let sums =
+        "CAST(sum(rows) AS BIGINT) AS r, CAST(sum(duplicates) AS BIGINT) AS d, CAST(sum(quarantined) AS BIGINT) AS q";
+    let imports = store.query(&format!("SELECT count(*) AS n, {sums} FROM system.imports")).unwrap();
+    let sums = ["n", "r", "d", "q"].map(|name| imports.i64(0, name).unwrap().unwrap());
+    let rows = damages.len() as i64;
+    assert_eq!(sums, [2, rows, 2 * rows, rows]);
 }
 
 #[test]
-fn a_string_of_a_gibibyte_is_refused_wherever_it_comes() {
+fn an_import_that_is_mostly_broken_stops() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path().join("kota")).unwrap();
-    let table = store.table(water()).unwrap();
-    let mut writer = table.writer().unwrap();
-    writer.append(row! { gate: "a", note: "short" }).unwrap();
-    // Zeros that nobody has touched take no memory.
-    let huge = String::from_utf8(vec![0; 1 << 30]).unwrap();
-    let refused = |result: denyut::Result<()>, what: &str| {
-        let error = result.unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Limit | ErrorKind::Invalid), "{what}: {error}");
-        assert!(error.to_string().len() < 1_000, "{what}: the error repeats it");
-    };
-    refused(writer.append(row! { gate: "a", note: huge.as_str() }).map(drop), "a field");
-    refused(writer.append(row! { gate: huge.as_str(), note: "" }).map(drop), "a tag");
-    refused(table.series([huge.as_str()]).map(drop), "a series");
-    refused(store.table(Schema::new(huge.as_str()).tag("t").f64("v", "")).map(drop), "a table");
-    refused(store.table(Schema::new("other").tag("t").f64(huge.as_str(), "")).map(drop), "a field's name");
-    assert!(matches!(store.existing(&huge), Err(Error::UnknownTable { table }) if table.len() < 1_000));
-    let series = table.series(["a"]).unwrap();
-    refused(writer.append_to(series, now(), &[Value::Null, huge.as_str().into()]).map(drop), "a value");
-    #[cfg(feature = "sql")]
-    assert!(matches!(store.query(&huge), Err(Error::TooComplex { .. })));
-    let offsets = OffsetBuffer::from_lengths([huge.len()]);
-    let notes = StringArray::new(offsets, Buffer::from_vec(huge.into_bytes()), None);
-    let batch = RecordBatch::try_from_iter([
-        ("time", Arc::new(TimestampNanosecondArray::from(vec![1])) as ArrayRef),
-        ("gate", Arc::new(StringArray::from(vec!["a"])) as ArrayRef),
-        ("note", Arc::new(notes) as ArrayRef),
-    ]);
-    let appended = writer.append_batch(&batch.unwrap()).unwrap();
-    assert_eq!((appended.accepted(), appended.rejected()), (0, 1));
-    assert_eq!(count(&table), 1);
-}
-
-#[test]
-fn writers_opened_in_a_loop_by_many_threads_share_what_there_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = Store::options().block_bytes_min(64 << 10).block_bytes_max(64 << 10).live_bytes_max(2 << 20);
-    let store = options.overload(Overload::Fail).open(dir.path().join("kota")).unwrap();
-    let table = store.table(water()).unwrap();
-    let rows: u64 = std::thread::scope(|scope| {
-        let hostile = |thread: usize| {
-            let table = &table;
-            scope.spawn(move || {
-                let mut accepted = 0;
-                for number in 0..20 {
-                    let mut writers: Vec<Writer> = (0..=number % 3).map(|_| table.writer().unwrap()).collect();
-                    for writer in &mut writers {
-                        let gate = format!("thread {thread}");
-                        match writer.append(row! { gate: gate.as_str(), level: 1.0 }) {
-                            Ok(appended) => accepted += appended.accepted(),
-                            Err(Error::Overloaded { .. }) => {}
-                            Err(error) => panic!("{error}"),
-                        }
-                    }
-                }
-                accepted
-            })
-        };
-        let threads: Vec<_> = (0..64).map(hostile).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-    });
-    assert!(rows > 64, "{rows}");
-    assert_eq!(count(&table) as u64, rows);
-    store.close().unwrap();
-}
-
-/// All orders of `count` things.
-fn orders(count: usize) -> Vec<Vec<usize>> {
-    if count == 0 {
-        return vec![Vec::new()];
-    }
-    let with = |order: Vec<usize>| {
-        (0..count).map(move |at| {
-            let mut order = order.clone();
-            order.insert(at, count - 1);
-            order
-        })
-    };
-    orders(count - 1).into_iter().flat_map(with).collect()
-}
-
-#[test]
-fn handles_may_be_dropped_in_any_order() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("kota");
-    let mut rows = 0;
-    for order in orders(5) {
-        let store = Store::options().block_bytes_min(64 << 10).open(&path).unwrap();
-        let table = store.table(water()).unwrap();
-        assert_eq!(count(&table), rows, "{order:?}");
-        let mut writer = table.writer().unwrap();
-        writer.append(row! { gate: "a", level: 1.0 }).unwrap();
-        rows += 1;
-        let mut scan = table.scan().unwrap();
-        let batch = scan.next().unwrap().unwrap();
-        let reader = Store::open_read_only(&path).unwrap();
-        let mut handles: Vec<Option<Box<dyn std::any::Any>>> = vec![
-            Some(Box::new(store)),
-            Some(Box::new(table)),
-            Some(Box::new(writer)),
-            Some(Box::new(scan)),
-            Some(Box::new(reader)),
-        ];
-        order.iter().for_each(|at| drop(handles[*at].take()));
-        // What was read is the caller's.
-        assert!(batch.num_rows() > 0, "{order:?}");
-    }
-}
-
-#[test]
-fn a_panic_in_what_the_caller_hands_in_leaves_a_store_that_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path().join("kota")).unwrap();
-    let table = store.table(water()).unwrap();
-    let mut writer = table.writer().unwrap();
-    writer.append(row! { gate: "a", level: 1.0 }).unwrap();
-    store.seal().unwrap();
-    writer.append(row! { gate: "a", level: 2.0 }).unwrap();
-    struct Tags;
-    impl AsRef<[&'static str]> for Tags {
-        fn as_ref(&self) -> &[&'static str] {
-            panic!("the caller's")
-        }
-    }
-    let panics = |act: &mut dyn FnMut()| assert!(catch_unwind(AssertUnwindSafe(act)).is_err());
-    panics(&mut || drop(table.series(Tags)));
-    panics(&mut || drop(store.verify_with(|_| panic!("the caller's"))));
-    panics(&mut || drop(store.repair_with(|_| panic!("the caller's"))));
-    panics(&mut || drop(store.backup_with(dir.path().join("copy"), |_| panic!("the caller's"))));
-    // While rows go in and a scan is under way.
-    panics(&mut || {
-        for (number, batch) in table.scan().unwrap().enumerate() {
-            writer.append(row! { gate: "b", level: batch.unwrap().num_rows() as f64 }).unwrap();
-            assert!(number < 1, "the caller's");
-        }
-    });
-    writer.append(row! { gate: "a", level: 3.0 }).unwrap();
-    store.sync().unwrap();
-    store.seal().unwrap();
-    assert_eq!(count(&table), 5);
-    assert!(store.verify().unwrap().is_whole());
-    store.close().unwrap();
-}
-
-fn filled(path: &Path) {
-    let store = Store::options().block_bytes_min(64 << 10).open(path).unwrap();
-    let table = store.table(numbered::schema("plain")).unwrap();
-    let mut writer = table.writer().unwrap();
-    numbered::append(Way::Batch, &table, &mut writer, "a", 0..300).unwrap();
-    store.seal().unwrap();
-    numbered::append(Way::Batch, &table, &mut writer, "a", 300..400).unwrap();
-    drop(writer);
-    store.close().unwrap();
-}
-
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let (dirs, mut found): (Vec<PathBuf>, Vec<PathBuf>) = paths.partition(|path| path.is_dir());
-    found.extend(dirs.iter().flat_map(|dir| files(dir)));
-    found.sort();
-    found
-}
-
-#[test]
-fn other_things_in_the_place_of_any_file_are_errors_and_no_waits() {
-    let dir = tempfile::tempdir().unwrap();
-    let whole = dir.path().join("whole");
-    filled(&whole);
-    for (number, file) in files(&whole).into_iter().enumerate() {
-        let name = file.strip_prefix(&whole).unwrap().to_path_buf();
-        for kind in ["fifo", "directory", "link", "link to nothing"] {
-            let path = dir.path().join(format!("{number}-{kind}"));
-            copy(&whole, &path);
-            let (place, elsewhere) = (path.join(&name), dir.path().join(format!("elsewhere {number} {kind}")));
-            fs::rename(&place, &elsewhere).unwrap();
-            match kind {
-                "fifo" => assert!(Command::new("mkfifo").arg(&place).status().unwrap().success()),
-                "directory" => fs::create_dir(&place).unwrap(),
-                "link" => std::os::unix::fs::symlink(&elsewhere, &place).unwrap(),
-                _ => std::os::unix::fs::symlink(dir.path().join("nothing"), &place).unwrap(),
-            }
-            let before = fs::read(&elsewhere).unwrap();
-            for salvage in [false, true] {
-                let opened = Store::options().salvage(salvage).open(&path).and_then(|store| {
-                    let table = store.existing("plain")?;
-                    table.scan()?.map(|batch| batch.map(|batch| batch.num_rows())).sum::<denyut::Result<usize>>()
-                });
-                match opened {
-                    // What is empty, or made at every open, may be made anew.
-                    Ok(rows) => assert!(rows == 400 || salvage, "{kind} for {}: {rows} rows", name.display()),
-                    Err(error) => assert!(error.to_string().len() < 1_000, "{kind} for {}: {error}", name.display()),
-                }
-            }
-            assert_eq!(fs::read(&elsewhere).unwrap(), before, "{kind} for {}: written through", name.display());
-            fs::remove_dir_all(&path).unwrap();
-        }
-    }
+    store.table(Schema::new("water").tag("gate").f64("level", "m")).unwrap();
+    let mut text = "time,gate,level\n".to_string();
+    (0..1_000)
+        .for_each(|row| text.push_str(&format!("2026-11-24 12:00:00,{row},{}\n", if row < 300 { "1" } else { "-" })));
+    let import = Import::csv("water");
+    let stopped = store.import(&import, Source::reader("levels", text.as_bytes())).unwrap_err();
+    assert_eq!(stopped.kind(), ErrorKind::Limit);
+    assert!(stopped.to_string().contains("bad_permille_max") && stopped.to_string().contains("line 401"), "{stopped}");
+    // What came before is there, and the next import goes on from there, once the limit or the reading is another.
+    let rest = store.import(&import.nulls(["-"]), Source::reader("levels", text.as_bytes())).unwrap();
+    assert_eq!((rest.rows, rest.duplicates, rest.quarantined), (600, 400, 0));
 }
