@@ -10,6 +10,7 @@ mod open;
 mod quarantine;
 mod reader;
 mod recovery;
+mod salvage;
 #[cfg(feature = "sql")]
 mod source;
 mod table;
@@ -30,7 +31,7 @@ use crate::options::Options;
 
 use handle::Handle;
 pub use reader::Reader;
-pub use recovery::Recovery;
+pub use recovery::{LeftOut, Recovery};
 pub use table::Table;
 pub use upkeep::{Maintained, Pause};
 pub use writer::Writer;

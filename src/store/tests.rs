@@ -4,6 +4,7 @@
 mod backup;
 mod care;
 mod clock;
+mod flips;
 mod following;
 #[cfg(feature = "feed")]
 mod imports;
@@ -13,6 +14,7 @@ mod power_loss;
 mod quarantine;
 mod quiet;
 mod repair;
+mod salvage;
 mod scenarios;
 mod tended;
 mod verify;
