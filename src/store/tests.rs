@@ -5,7 +5,10 @@ mod backup;
 mod care;
 mod clock;
 mod everything;
+mod flips;
 mod following;
+#[cfg(feature = "feed")]
+mod imports;
 mod ingest_time;
 mod lifecycle;
 mod model;
@@ -13,6 +16,7 @@ mod power_loss;
 mod quarantine;
 mod quiet;
 mod repair;
+mod salvage;
 mod scenarios;
 mod tended;
 mod verify;
