@@ -68,7 +68,11 @@ impl Store {
         let found = Control::open(&*fs, &control_path).and_then(|found| match found {
             Some(found) => Ok(found),
             None => {
-                create::create(&fs, &path, &names)?;
+                create::create(&fs, &path, &names).inspect_err(|_| {
+                    // A sync of the directory that failed may have left a name which no later one makes durable. Made anew
+                    // it will be.
+                    let _ = fs.remove(&control_path);
+                })?;
                 let gone = || Error::corrupted(&control_path, 0, "the control page is gone");
                 Control::open(&*fs, &control_path)?.ok_or_else(gone)
             }
