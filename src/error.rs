@@ -234,7 +234,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Bytes on disk are not what was written.
-    #[error("{} is damaged at byte {offset}: {reason}; restore it from a backup", path.display())]
+    #[error("{} is damaged at byte {offset}: {reason}; restore it from a backup, or open with Options::salvage to keep the rest", path.display())]
     Corrupted {
         /// The file.
         path: PathBuf,

@@ -34,7 +34,7 @@ pub use options::{Accelerations, Durability, Options, Overload, Scorecard};
 #[cfg(feature = "sql")]
 pub use query::Rows;
 pub use snapshot::scan::Scan;
-pub use store::{Maintained, Pause, Reader, Recovery, Store, Table, Writer};
+pub use store::{LeftOut, Maintained, Pause, Reader, Recovery, Store, Table, Writer};
 
 /// Pages to read, which hold no code.
 pub mod _pages {

@@ -94,6 +94,7 @@ pub struct Options {
     pub(crate) quarantine_retention: Duration,
     pub(crate) allow_copy_on_write: bool,
     pub(crate) allow_partial: bool,
+    pub(crate) salvage: bool,
     pub(crate) metadata_cache_bytes_max: usize,
     pub(crate) pinned_bytes_max: u64,
     pub(crate) snapshot_timeout: Duration,
@@ -141,6 +142,7 @@ impl Default for Options {
             quarantine_retention: Duration::from_secs(90 * 86_400),
             allow_copy_on_write: false,
             allow_partial: false,
+            salvage: false,
             metadata_cache_bytes_max: 64 << 20,
             pinned_bytes_max: 8 << 30,
             snapshot_timeout: Duration::from_secs(5),
@@ -216,6 +218,10 @@ impl Options {
         /// [`SegmentAside`](crate::Error::SegmentAside). The counter `partial_answers` says how often that happened, and
         /// `system.segments` which they are. Default false.
         allow_partial: bool,
+        /// Open a store with damaged files too: what can be read is kept, what cannot lies in the directory `aside/`, and
+        /// [`Recovery::left_out`](crate::Recovery::left_out) says file by file what is not in the store any more. Reads all
+        /// of the store. Default false, where damage to anything but segments is [`Corrupted`](crate::Error::Corrupted).
+        salvage: bool,
         /// Bytes of segment footers and series indexes kept in memory. Default 64 MiB.
         metadata_cache_bytes_max: usize,
         /// Bytes of segments that the store has replaced or dropped and that snapshots still read, in this process and in

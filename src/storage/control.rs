@@ -36,6 +36,8 @@ const INODE: usize = SECTOR_BYTES + 32;
 const EPOCH: usize = 2 * SECTOR_BYTES;
 const CUTS_BEGUN: usize = EPOCH + 8;
 const CUTS_DONE: usize = EPOCH + 16;
+/// Offset of the record of a close.
+const CLOSED: usize = 3 * SECTOR_BYTES;
 const STATES: usize = PAGE_BYTES;
 const STATE_BYTES: usize = SECTOR_BYTES + SLOTS_MAX * SLOT_BYTES;
 const CUTS: usize = STATES + 2 * STATE_BYTES;
@@ -43,6 +45,8 @@ const CUT_BYTES: usize = SECTOR_BYTES + SLOTS_MAX * ROWS_BYTES;
 const FILE_BYTES: usize = (CUTS + 2 * CUT_BYTES).next_multiple_of(PAGE_BYTES);
 /// Words of a state before its checksum.
 const STATE_WORDS: usize = 7;
+/// Words of the record of a close before its checksum.
+const CLOSED_WORDS: usize = 4;
 
 /// What the page says of the rest of the store, all of it durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +74,9 @@ pub(crate) struct Cut {
     pub(crate) epoch: u64,
     pub(crate) rows: Vec<u64>,
 }
+
+/// A block and its generation.
+pub(crate) type BlockLife = (u64, u64);
 
 /// The open control page.
 #[derive(Debug)]
@@ -101,11 +108,16 @@ impl Control {
     /// Opens the page for the writing process, and reads what it says; `None` if there is none.
     pub(crate) fn open(fs: &dyn FileSystem, path: &Path) -> Result<Option<(Self, Ends)>> {
         let Some(page) = Self::load(path, fs.open(path)?)? else { return Ok(None) };
-        let epoch = page.epoch();
+        let ends = page.durable_ends();
+        Ok(Some((page, ends)))
+    }
+
+    /// Where the logs ended at least when the page was written last, as far as it is legible.
+    pub(crate) fn durable_ends(&self) -> Ends {
+        let epoch = self.epoch();
         // After a power loss the sectors of the page may be of different moments. Any state that holds is true.
-        let states = [epoch, epoch.wrapping_add(1)].map(|epoch| page.ends(epoch));
-        let ends = states.into_iter().flatten().next().map(|(ends, _)| ends);
-        Ok(Some((page, ends.unwrap_or_default())))
+        let states = [epoch, epoch.wrapping_add(1)].map(|epoch| self.ends(epoch));
+        states.into_iter().flatten().next().map(|(ends, _)| ends).unwrap_or_default()
     }
 
     /// Opens the page of a store that another process may be writing.
@@ -279,6 +291,41 @@ impl Control {
         whole.then_some(Cut { epoch, rows })
     }
 
+    /// Says that the writing process ends and that so many rows of each block of the view are durable: in the block, or in
+    /// segments. As long as the page is not opened for writing again, no block has more.
+    pub(crate) fn close(&self, rows: &[(BlockLife, u64)]) {
+        let number = self.begin_cut();
+        self.end_cut(number, rows);
+        let words = [self.epoch(), number, rows.len() as u64, sum_of(rows)];
+        for (word, value) in words.iter().chain([&checksum(&words)]).enumerate() {
+            self.mapping.word(CLOSED + 8 * word).store(*value, Ordering::Relaxed);
+        }
+    }
+
+    /// What the last [`close`](Self::close) said, if it is all there still. The rows were durable then, so also after a power
+    /// loss there are no fewer of that life of the block.
+    pub(crate) fn closed(&self) -> Vec<(BlockLife, u64)> {
+        let word = |at: usize| self.mapping.word(at).load(Ordering::Relaxed);
+        let words: [u64; CLOSED_WORDS] = std::array::from_fn(|number| word(CLOSED + 8 * number));
+        let [epoch, number, used, sum] = words;
+        let used = usize::try_from(used).unwrap_or(usize::MAX);
+        if word(CLOSED + 8 * CLOSED_WORDS) != checksum(&words) || used > SLOTS_MAX {
+            return Vec::new();
+        }
+        let slot = |slot: usize| {
+            let at = state_at(epoch) + SECTOR_BYTES + slot * SLOT_BYTES;
+            ((word(at), word(at + 8)), word(cut_at(number) + SECTOR_BYTES + slot * ROWS_BYTES))
+        };
+        let rows: Vec<_> = (0..used).map(slot).collect();
+        // A later life may have written over a part of it.
+        if sum_of(&rows) == sum { rows } else { Vec::new() }
+    }
+
+    /// Takes back what [`close`](Self::close) said: from here on blocks may get more rows.
+    pub(crate) fn reopen(&self) {
+        self.mapping.word(CLOSED + 8 * CLOSED_WORDS).store(0, Ordering::Relaxed);
+    }
+
     /// Makes the page durable.
     pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_data()
@@ -299,7 +346,11 @@ fn cut_at(number: u64) -> usize {
     CUTS + if number.is_multiple_of(2) { 0 } else { CUT_BYTES }
 }
 
-fn checksum(words: &[u64; STATE_WORDS]) -> u64 {
+fn sum_of(rows: &[(BlockLife, u64)]) -> u64 {
+    rows.iter().fold(0, |sum, ((block, generation), rows)| checksum(&[sum, *block, *generation, *rows]))
+}
+
+fn checksum(words: &[u64]) -> u64 {
     let mut hasher = crc32fast::Hasher::new();
     words.iter().for_each(|word| hasher.update(&word.to_le_bytes()));
     // Never zero, so that a state of zeros does not hold.

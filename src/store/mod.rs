@@ -12,6 +12,7 @@ mod open;
 mod quarantine;
 mod reader;
 mod recovery;
+mod salvage;
 #[cfg(feature = "sql")]
 mod source;
 mod table;
@@ -32,7 +33,7 @@ use crate::options::Options;
 
 use handle::Handle;
 pub use reader::Reader;
-pub use recovery::Recovery;
+pub use recovery::{LeftOut, Recovery};
 pub use table::Table;
 pub use upkeep::{Maintained, Pause};
 pub use writer::Writer;
