@@ -35,7 +35,7 @@ impl Moment {
         }
     }
 
-    fn source(&self) -> &Arc<dyn Source> {
+    pub(super) fn source(&self) -> &Arc<dyn Source> {
         match self {
             Self::Pinned(_, source) | Self::Latest(source) => source,
         }
@@ -99,7 +99,7 @@ impl SchemaProvider for StoreSchema {
     {
         let lookup = self.0.snapshot().map_err(external).map(|snapshot| {
             let view = snapshot.table(name).filter(|_| !names::is_hidden(name)).cloned();
-            view.map(|view| Arc::new(StoreTable::new(view, snapshot)) as Arc<dyn TableProvider>)
+            view.map(|view| Arc::new(StoreTable::new(view, snapshot, self.0.source().last())) as Arc<dyn TableProvider>)
         });
         Box::pin(std::future::ready(lookup))
     }

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
-use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::{SessionState, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::Statement;
+use tokio::task::JoinHandle;
 
 use super::catalog::{Moment, catalogs};
 use super::functions::asof::with_brackets;
@@ -19,6 +21,7 @@ use super::guard;
 use super::latest::{self, Latest};
 use super::limits::Limits;
 use super::planning::elsewhere;
+use super::prepared::Prepared;
 use super::rows::Rows;
 use super::session::base;
 use super::threads::Threads;
@@ -27,6 +30,7 @@ use crate::maintain::pins::PinView;
 use crate::maintain::running::Progress;
 use crate::options::Options;
 use crate::snapshot::Snapshot;
+use crate::snapshot::last::LastTables;
 
 /// Where snapshots come from.
 pub(crate) trait Source: Send + Sync + 'static {
@@ -36,6 +40,10 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn counters(&self) -> Vec<(&'static str, u64)>;
     /// Rows for `system.pins`.
     fn pins(&self) -> Vec<PinView>;
+    /// Its last-value tables.
+    fn last(&self) -> Option<Arc<LastTables>> {
+        None
+    }
     /// Work that runs, for `system.background`.
     fn background(&self) -> Vec<Arc<Progress>> {
         Vec::new()
@@ -54,6 +62,10 @@ struct Shared {
     limits: Arc<Limits>,
     /// What trusted sessions plan with, on their own threads.
     full: SessionState,
+    /// As `full`, for plans that one thread runs.
+    single: SessionState,
+    /// What prepared statements run in.
+    context: Arc<TaskContext>,
     /// What is handed out with a frame.
     elsewhere: SessionState,
 }
@@ -72,7 +84,10 @@ impl Engine {
         });
         let full = base(&options, limits.clone(), spill_dir)?;
         let elsewhere = elsewhere(&full, limits.clone());
-        Ok(Self { shared: Arc::new(Shared { source, options, limits, full, elsewhere }) })
+        let mut single = full.clone();
+        *single.config_mut() = single.config().clone().with_target_partitions(1);
+        let context = full.task_ctx();
+        Ok(Self { shared: Arc::new(Shared { source, options, limits, full, single, context, elsewhere }) })
     }
 
     /// Plans a statement over one snapshot of the whole store: read-only, one statement, within the limits on text.
@@ -122,6 +137,51 @@ impl Engine {
         SessionContext::new_with_state(at(&self.shared.full, Moment::Latest(self.shared.source.clone())))
     }
 
+    /// A statement to be run often.
+    pub(crate) fn prepare(&self, text: &str) -> Result<Prepared> {
+        let (answer, answered) = sync_channel(1);
+        let (engine, text) = (self.clone(), text.to_string());
+        let task = self.spawn(async move {
+            let _ = answer.send(Prepared::new(&engine, &text).await);
+        })?;
+        let timeout = self.timeout();
+        answered.recv_timeout(timeout).unwrap_or_else(|_| {
+            task.abort();
+            Err(Error::QueryTimeout { query_timeout: timeout })
+        })
+    }
+
+    /// The first word of a text within the limits.
+    pub(super) fn check(&self, text: &str) -> Result<String> {
+        guard::check(text, &self.shared.options)
+    }
+
+    pub(super) fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        self.shared.source.snapshot()
+    }
+
+    pub(super) fn source(&self) -> Arc<dyn Source> {
+        self.shared.source.clone()
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.shared.limits.timeout
+    }
+
+    /// What plans for so many threads are made with.
+    pub(super) fn state(&self, threads: usize) -> &SessionState {
+        if threads == 1 { &self.shared.single } else { &self.shared.full }
+    }
+
+    pub(super) fn context(&self) -> Arc<TaskContext> {
+        self.shared.context.clone()
+    }
+
+    /// Runs `task` on one of the engine's threads.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>> {
+        self.shared.limits.threads.spawn(task)
+    }
+
     #[cfg(test)]
     pub(super) fn busy_tasks(&self) -> usize {
         self.shared.limits.threads.busy()
@@ -129,7 +189,7 @@ impl Engine {
 }
 
 /// `base` with the tables of a moment, for a statement that begins now.
-fn at(base: &SessionState, moment: Moment) -> SessionState {
+pub(super) fn at(base: &SessionState, moment: Moment) -> SessionState {
     let mut state = base.clone();
     state.register_udtf(latest::NAME, Arc::new(Latest(moment.clone())));
     state.register_catalog_list(catalogs(moment));
@@ -139,6 +199,12 @@ fn at(base: &SessionState, moment: Moment) -> SessionState {
 
 /// Parses and plans a statement whose text was checked and begins with `opening`.
 async fn plan(state: SessionState, text: &str, opening: String) -> Result<DataFrame> {
+    let plan = logical(&state, text, &opening).await?;
+    Ok(DataFrame::new(state, plan))
+}
+
+/// The plan of a statement, as it is written.
+pub(super) async fn logical(state: &SessionState, text: &str, opening: &str) -> Result<LogicalPlan> {
     let dialect = state.config().options().sql_parser.dialect;
     let mut statement = match state.sql_to_statement(text, &dialect) {
         // More than one statement.
@@ -146,14 +212,14 @@ async fn plan(state: SessionState, text: &str, opening: String) -> Result<DataFr
         other => other?,
     };
     if !reads(&statement) {
-        return Err(Error::ReadOnlySql { statement: opening });
+        return Err(Error::ReadOnlySql { statement: opening.into() });
     }
     with_brackets(&mut statement);
     let plan = state.statement_to_plan(statement).await?;
     let only_reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     // Such as `SELECT .. INTO`, which looks like a query.
-    only_reads.verify_plan(&plan).map_err(|_| Error::ReadOnlySql { statement: opening })?;
-    Ok(DataFrame::new(state, plan))
+    only_reads.verify_plan(&plan).map_err(|_| Error::ReadOnlySql { statement: opening.into() })?;
+    Ok(plan)
 }
 
 /// Whether a statement is a query or explains one.

@@ -15,14 +15,17 @@
 
 mod accelerations;
 mod catalog;
+mod ends;
 mod engine;
 mod failure;
 mod functions;
 mod guard;
 mod latest;
 mod limits;
+mod newest;
 mod overlapping;
 mod planning;
+mod prepared;
 mod provider;
 mod prune;
 mod quarantine;
@@ -39,4 +42,5 @@ mod work;
 
 pub(crate) use engine::{Engine, Source};
 pub use functions::{Entry, reference, register};
+pub use prepared::{Parameter, Prepared};
 pub use rows::Rows;

@@ -20,7 +20,7 @@ use crate::snapshot::{Snapshot, TableView};
 /// narrow it as they narrow any table.
 pub(super) fn table(snapshot: &Arc<Snapshot>) -> Result<Arc<dyn TableProvider>> {
     let view = snapshot.table(TABLE).cloned().unwrap_or_else(empty);
-    let stored = Arc::new(StoreTable::new(view, snapshot.clone()));
+    let stored = Arc::new(StoreTable::new(view, snapshot.clone(), None));
     let plain = |name: &str| Expr::Column(Column::new_unqualified(name));
     let row_time = cast(plain(ROW_TIME_NS), time_type()).alias("row_time");
     let plan = LogicalPlanBuilder::scan(TABLE, provider_as_source(stored), None)?

@@ -139,6 +139,15 @@ impl Reader {
         self.inner.engine.query(text)
     }
 
+    /// As [`Store::prepare`].
+    ///
+    /// # Errors
+    /// As [`Store::prepare`].
+    #[cfg(feature = "sql")]
+    pub fn prepare(&self, text: &str) -> Result<crate::query::Prepared> {
+        self.inner.engine.prepare(text)
+    }
+
     /// A DataFusion session over the live store, as [`Store::session`].
     #[cfg(feature = "sql")]
     pub fn session(&self) -> datafusion::prelude::SessionContext {
