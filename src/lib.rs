@@ -2,6 +2,8 @@
 
 mod care;
 mod error;
+#[cfg(feature = "feed")]
+pub mod feed;
 mod fs;
 mod ingest;
 mod maintain;
@@ -36,6 +38,9 @@ pub use store::{Latest, LatestRow, Maintained, Pause, Reader, Recovery, Store, T
 
 /// Pages to read, which hold no code.
 pub mod _pages {
+    #[cfg(feature = "feed")]
+    #[doc = include_str!("docs/feeds.md")]
+    pub mod feeds {}
     #[doc = include_str!("docs/operate.md")]
     pub mod operate {}
     #[doc = include_str!("docs/accelerations.md")]

@@ -50,14 +50,7 @@ pub(super) struct Latest(pub(super) Moment);
 
 impl TableFunctionImpl for Latest {
     fn call_with_args(&self, arguments: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
-        let name = match arguments.exprs() {
-            [Expr::Literal(name, _)] => name.try_as_str().flatten(),
-            _ => None,
-        };
-        let name = name.ok_or_else(|| {
-            let remedy = "write the name of one table, as text: latest('water')";
-            DataFusionError::Plan(format!("{NAME}: argument `table` is not a text; {remedy}"))
-        })?;
+        let name = table_name(arguments.exprs())?;
         let snapshot = self.0.snapshot().map_err(external)?;
         match snapshot.table(name).cloned() {
             Some(view) => {
@@ -76,6 +69,18 @@ pub(super) struct Need {
     pub(super) values: Vec<usize>,
     /// Whether, of rows of one latest time, all are wanted.
     pub(super) ties: bool,
+}
+
+/// The table that a call names.
+pub(super) fn table_name(arguments: &[Expr]) -> Result<&str> {
+    let name = match arguments {
+        [Expr::Literal(name, _)] => name.try_as_str().flatten(),
+        _ => None,
+    };
+    name.ok_or_else(|| {
+        let remedy = "write the name of one table, as text: latest('water')";
+        DataFusionError::Plan(format!("{NAME}: argument `table` is not a text; {remedy}"))
+    })
 }
 
 /// The latest row of each of the series that are left.

@@ -20,11 +20,14 @@ mod engine;
 mod failure;
 mod functions;
 mod guard;
+#[cfg(feature = "feed")]
+mod imports;
 mod latest;
 mod limits;
 mod newest;
 mod overlapping;
 mod planning;
+mod policy;
 mod prepared;
 mod provider;
 mod prune;
@@ -42,5 +45,6 @@ mod work;
 
 pub(crate) use engine::{Engine, Source};
 pub use functions::{Entry, reference, register};
+pub use policy::{Access, Mask, Policy, PolicySession};
 pub use prepared::{Parameter, Prepared};
 pub use rows::Rows;

@@ -9,6 +9,7 @@ mod latest;
 mod limits;
 mod newest;
 mod on_off;
+mod policy;
 mod prepared;
 mod pruning;
 mod quarantine;

@@ -4,6 +4,8 @@ mod care;
 mod close;
 mod create;
 mod handle;
+#[cfg(feature = "feed")]
+mod import;
 mod latest;
 mod open;
 mod quarantine;
@@ -67,6 +69,8 @@ pub(crate) struct Inner {
     background: Background,
     recovery: Recovery,
     quarantine: quarantine::Quarantine,
+    #[cfg(feature = "feed")]
+    ledger: crate::feed::import::ledger::Ledger,
     /// Held for as long as the store is open: until it is closed, or else until the last handle is dropped.
     lock: Mutex<Option<create::WriterLock>>,
     #[cfg(feature = "sql")]
@@ -259,6 +263,17 @@ impl Store {
     pub fn prepare(&self, text: &str) -> Result<crate::query::Prepared> {
         self.inner.core.check_open()?;
         self.inner.engine.prepare(text)
+    }
+
+    /// A session that sees what `policy` shows, for readers who may not see everything. It reads the live store, as
+    /// [`query`](Self::query) does.
+    ///
+    /// # Errors
+    /// [`UnknownTable`](Error::UnknownTable), [`InvalidPolicy`](Error::InvalidPolicy).
+    #[cfg(feature = "sql")]
+    pub fn session_for(&self, policy: &crate::query::Policy) -> Result<crate::query::PolicySession> {
+        self.inner.core.check_open()?;
+        crate::query::PolicySession::new(self.inner.engine.clone(), policy)
     }
 
     /// A DataFusion session over the live store, without the guards of [`sql`](Self::sql): for trusted callers.

@@ -5,6 +5,8 @@ mod backup;
 mod care;
 mod clock;
 mod following;
+#[cfg(feature = "feed")]
+mod imports;
 mod ingest_time;
 mod lifecycle;
 mod power_loss;

@@ -195,13 +195,14 @@ impl Writer {
         tags: &[&str],
         values: &[Value<'_>],
     ) -> Result<Appended> {
+        let reason = why.0;
         let entry = Entry::new(schema, &self.inner.core.options, why, tags, values)?;
         self.quarantine = Some(self.inner.quarantine.put(&self.inner.core, &entry)?);
         if self.every_sync {
             self.sync()?;
         }
         let mut appended = Appended::default();
-        appended.quarantine(entry.reason());
+        appended.quarantine(reason);
         Ok(appended)
     }
 

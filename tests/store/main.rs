@@ -15,6 +15,10 @@ mod fixtures;
 mod fork;
 #[cfg(feature = "sql")]
 mod freshness;
+#[cfg(all(feature = "sql", feature = "feed"))]
+mod hostile;
+#[cfg(feature = "feed")]
+mod import;
 mod kill;
 mod model;
 mod numbered;
