@@ -96,6 +96,7 @@ pub struct Options {
     pub(crate) allow_partial: bool,
     pub(crate) salvage: bool,
     pub(crate) metadata_cache_bytes_max: usize,
+    pub(crate) last_bytes_max: usize,
     pub(crate) pinned_bytes_max: u64,
     pub(crate) snapshot_timeout: Duration,
     pub(crate) query_threads: usize,
@@ -144,6 +145,7 @@ impl Default for Options {
             allow_partial: false,
             salvage: false,
             metadata_cache_bytes_max: 64 << 20,
+            last_bytes_max: 128 << 20,
             pinned_bytes_max: 8 << 30,
             snapshot_timeout: Duration::from_secs(5),
             query_threads: cores,
@@ -224,6 +226,10 @@ impl Options {
         salvage: bool,
         /// Bytes of segment footers and series indexes kept in memory. Default 64 MiB.
         metadata_cache_bytes_max: usize,
+        /// Bytes of all last-value tables: about 50 a series, 24 a series and live block, and the values of rows in
+        /// segments that were asked for. Queries for the latest row of each series of a table that needs more read rows
+        /// instead. Default 128 MiB.
+        last_bytes_max: usize,
         /// Bytes of segments that the store has replaced or dropped and that snapshots still read, in this process and in
         /// others. Beyond it the oldest are removed all the same, and their readers get
         /// [`SnapshotExpired`](crate::Error::SnapshotExpired). Default 8 GiB.

@@ -111,7 +111,9 @@ impl SchemaProvider for StoreSchema {
     {
         let lookup = self.moment.snapshot().map_err(external).map(|snapshot| {
             let view = snapshot.table(name).filter(|_| names::is_hidden(name) == self.hidden).cloned();
-            view.map(|view| Arc::new(StoreTable::new(view, snapshot)) as Arc<dyn TableProvider>)
+            view.map(|view| {
+                Arc::new(StoreTable::new(view, snapshot, self.moment.source().last())) as Arc<dyn TableProvider>
+            })
         });
         Box::pin(std::future::ready(lookup))
     }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
-use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::Statement;
+use tokio::task::JoinHandle;
 
 use super::catalog::{Moment, catalogs};
 use super::extension::{self, Function};
@@ -22,6 +23,7 @@ use super::latest::{self, Latest};
 use super::limits::Limits;
 use super::planning::elsewhere;
 use super::policy::{Policy, Rules};
+use super::prepared::Prepared;
 use super::rows::Rows;
 use super::session::base;
 use super::threads::Threads;
@@ -30,6 +32,7 @@ use crate::maintain::pins::PinView;
 use crate::maintain::running::Progress;
 use crate::options::Options;
 use crate::snapshot::Snapshot;
+use crate::snapshot::last::LastTables;
 
 /// Where snapshots come from.
 pub(crate) trait Source: Send + Sync + 'static {
@@ -39,6 +42,10 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn counters(&self) -> Vec<(&'static str, u64)>;
     /// Rows for `system.pins`.
     fn pins(&self) -> Vec<PinView>;
+    /// Its last-value tables.
+    fn last(&self) -> Option<Arc<LastTables>> {
+        None
+    }
     /// Work that runs, for `system.background`.
     fn background(&self) -> Vec<Arc<Progress>> {
         Vec::new()
@@ -57,6 +64,10 @@ struct Shared {
     limits: Arc<Limits>,
     /// What trusted sessions plan with, on their own threads; and functions of floors above.
     above: Arc<extension::Shared>,
+    /// As the state of trusted sessions, for plans that one thread runs.
+    single: SessionState,
+    /// What prepared statements run in.
+    context: Arc<TaskContext>,
     /// What is handed out with a frame.
     elsewhere: SessionState,
 }
@@ -81,8 +92,11 @@ impl Engine {
         });
         let full = base(&options, limits.clone(), spill_dir)?;
         let elsewhere = elsewhere(&full, limits.clone());
+        let mut single = full.clone();
+        *single.config_mut() = single.config().clone().with_target_partitions(1);
+        let context = full.task_ctx();
         let above = Arc::new(extension::Shared { functions, options: options.clone(), full });
-        Ok(Self { shared: Arc::new(Shared { source, options, limits, above, elsewhere }) })
+        Ok(Self { shared: Arc::new(Shared { source, options, limits, above, single, context, elsewhere }) })
     }
 
     /// Plans a statement over one snapshot of the whole store: read-only, one statement, within the limits on text.
@@ -182,6 +196,51 @@ impl Engine {
         SessionContext::new_with_state(at(&self.shared.above.full, moment, Some(&self.shared.above)))
     }
 
+    /// A statement to be run often.
+    pub(crate) fn prepare(&self, text: &str) -> Result<Prepared> {
+        let (answer, answered) = sync_channel(1);
+        let (engine, text) = (self.clone(), text.to_string());
+        let task = self.spawn(async move {
+            let _ = answer.send(Prepared::new(&engine, &text).await);
+        })?;
+        let timeout = self.timeout();
+        answered.recv_timeout(timeout).unwrap_or_else(|_| {
+            task.abort();
+            Err(Error::QueryTimeout { query_timeout: timeout })
+        })
+    }
+
+    /// The first word of a text within the limits.
+    pub(super) fn check(&self, text: &str) -> Result<String> {
+        guard::check(text, &self.shared.options)
+    }
+
+    pub(super) fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        self.shared.source.snapshot()
+    }
+
+    pub(super) fn source(&self) -> Arc<dyn Source> {
+        self.shared.source.clone()
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.shared.limits.timeout
+    }
+
+    /// What plans for so many threads are made with.
+    pub(super) fn state(&self, threads: usize) -> &SessionState {
+        if threads == 1 { &self.shared.single } else { &self.shared.above.full }
+    }
+
+    pub(super) fn context(&self) -> Arc<TaskContext> {
+        self.shared.context.clone()
+    }
+
+    /// Runs `task` on one of the engine's threads.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>> {
+        self.shared.limits.threads.spawn(task)
+    }
+
     #[cfg(test)]
     pub(super) fn busy_tasks(&self) -> usize {
         self.shared.limits.threads.busy()
@@ -202,6 +261,16 @@ pub(super) fn at(base: &SessionState, moment: Moment, above: Option<&Arc<extensi
 
 /// Parses and plans a statement whose text was checked and begins with `opening`.
 async fn plan(state: SessionState, text: &str, opening: String, rules: Option<&Rules>) -> Result<DataFrame> {
+    let plan = logical(&state, text, &opening).await?;
+    let plan = match rules {
+        Some(rules) => rules.enforce(plan)?,
+        None => plan,
+    };
+    Ok(DataFrame::new(state, plan))
+}
+
+/// The plan of a statement, as it is written.
+pub(super) async fn logical(state: &SessionState, text: &str, opening: &str) -> Result<LogicalPlan> {
     let dialect = state.config().options().sql_parser.dialect;
     let mut statement = match state.sql_to_statement(text, &dialect) {
         // More than one statement.
@@ -209,16 +278,12 @@ async fn plan(state: SessionState, text: &str, opening: String, rules: Option<&R
         other => other?,
     };
     if !reads(&statement) {
-        return Err(Error::ReadOnlySql { statement: opening });
+        return Err(Error::ReadOnlySql { statement: opening.into() });
     }
     with_brackets(&mut statement);
     let plan = state.statement_to_plan(statement).await?;
-    only_reads(&plan, opening)?;
-    let plan = match rules {
-        Some(rules) => rules.enforce(plan)?,
-        None => plan,
-    };
-    Ok(DataFrame::new(state, plan))
+    only_reads(&plan, opening.into())?;
+    Ok(plan)
 }
 
 /// An error for a plan that does more than read, such as that of `SELECT .. INTO`, which looks like a query.

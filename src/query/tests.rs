@@ -1,12 +1,16 @@
 //! Scenarios of queries, over real stores and over none.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod ends;
 mod hostile;
 mod ingest_time;
 mod last_write;
 mod latest;
 mod limits;
+mod newest;
+mod on_off;
 mod policy;
+mod prepared;
 mod pruning;
 mod quarantine;
 mod reading;

@@ -27,6 +27,7 @@ use crate::model::{Schema, TableId, TableSchema, names, quarantine};
 use crate::options::Options;
 use crate::snapshot::aside::Partial;
 use crate::snapshot::cut::Gate;
+use crate::snapshot::last::LastTables;
 use crate::snapshot::view::Stage;
 use crate::snapshot::{Aside, BlockView, TableState, View, ViewCell};
 use crate::storage::control::{BlockLife, Control, Ends};
@@ -293,6 +294,7 @@ impl Opening {
             gate: Gate::default(),
             clock: Arc::new(Clock::after(clock, self.options.wall.clone())),
             cache,
+            last: Arc::new(LastTables::new(self.options.last_bytes_max)),
             counters: Counters::default(),
             partial,
             sealing: Mutex::default(),

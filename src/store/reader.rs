@@ -148,6 +148,15 @@ impl Reader {
         super::feeds::with_trust(&self.inner.engine, text)
     }
 
+    /// As [`Store::prepare`].
+    ///
+    /// # Errors
+    /// As [`Store::prepare`].
+    #[cfg(feature = "sql")]
+    pub fn prepare(&self, text: &str) -> Result<crate::query::Prepared> {
+        self.inner.engine.prepare(text)
+    }
+
     /// A session that sees what `policy` shows, as [`Store::session_for`].
     ///
     /// # Errors
