@@ -30,7 +30,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use model::{
     Appended, Dedup, Field, FieldType, Policies, Rejection, Row, Schema, SeriesId, TableSchema, Time, Value, now,
 };
-pub use options::{Accelerations, Durability, Options, Overload};
+pub use options::{Accelerations, Durability, Options, Overload, Scorecard};
 #[cfg(feature = "sql")]
 pub use query::Rows;
 pub use snapshot::scan::Scan;

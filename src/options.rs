@@ -8,7 +8,21 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::model::time::Wall;
 
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.$name = $name;
+            self
+        }
+    )*};
+}
+
+mod scorecard;
+
 pub use accelerations::Accelerations;
+pub use scorecard::Scorecard;
 
 /// When a row is safe from what.
 ///
@@ -94,6 +108,10 @@ pub struct Options {
     pub(crate) query_depth_max: usize,
     pub(crate) query_chain_max: usize,
     pub(crate) accelerations: Accelerations,
+    pub(crate) scorecard: Scorecard,
+    pub(crate) zone: String,
+    pub(crate) calendar: Option<String>,
+    pub(crate) office_hours: (String, String),
     pub(crate) background: bool,
     pub(crate) wall: Wall,
 }
@@ -138,21 +156,14 @@ impl Default for Options {
             query_depth_max: 64,
             query_chain_max: 1_000,
             accelerations: Accelerations::all(),
+            scorecard: Scorecard::default(),
+            zone: "UTC".into(),
+            calendar: None,
+            office_hours: ("08:00".into(), "16:00".into()),
             background: true,
             wall: Wall::System,
         }
     }
-}
-
-macro_rules! setters {
-    ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {$(
-        $(#[$doc])*
-        #[must_use]
-        pub fn $name(mut self, $name: $type) -> Self {
-            self.$name = $name;
-            self
-        }
-    )*};
 }
 
 impl Options {
@@ -241,6 +252,31 @@ impl Options {
         query_chain_max: usize,
         /// Ways to answer from less than all rows. Default: all.
         accelerations: Accelerations,
+        /// Thresholds of the scorecard.
+        scorecard: Scorecard,
+    }
+
+    /// The zone whose days and office hours count in working days, budget years and baselines, such as `Asia/Pontianak`.
+    /// Default `UTC`.
+    #[must_use]
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.zone = zone.into();
+        self
+    }
+
+    /// The calendar of days off where the store has no dimension `holiday`: a name that `holidays` knows, such as `ID`.
+    /// Default none: Saturdays and Sundays alone are off.
+    #[must_use]
+    pub fn calendar(mut self, calendar: impl Into<String>) -> Self {
+        self.calendar = Some(calendar.into());
+        self
+    }
+
+    /// When offices open and close, by the clock of [`zone`](Self::zone). Default 08:00 to 16:00.
+    #[must_use]
+    pub fn office_hours(mut self, opens: impl Into<String>, closes: impl Into<String>) -> Self {
+        self.office_hours = (opens.into(), closes.into());
+        self
     }
 
     /// With durations that can be added to any moment.

@@ -16,6 +16,7 @@
 mod accelerations;
 mod catalog;
 mod engine;
+pub(crate) mod extension;
 mod failure;
 mod functions;
 mod guard;

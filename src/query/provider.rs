@@ -34,6 +34,11 @@ impl StoreTable {
         Self { view, snapshot, latest_only: true }
     }
 
+    /// The table as it is read.
+    pub(super) fn view(&self) -> &TableView {
+        &self.view
+    }
+
     fn plan(
         &self,
         session: &dyn Session,

@@ -28,6 +28,8 @@ pub(super) const CATALOG: &str = "denyut";
 pub(super) const SCHEMA: &str = "public";
 /// The schema of the system tables.
 pub(super) const SYSTEM: &str = "system";
+/// The schema that shows hidden tables to plans of this crate's own making, and to nobody else.
+pub(super) const OWN: &str = "own";
 /// Rows of a batch.
 pub(super) const BATCH_ROWS: usize = 8_192;
 

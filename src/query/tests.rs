@@ -41,7 +41,7 @@ impl Source for Nothing {
 
 fn engine(options: Options) -> (Engine, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    (Engine::new(Arc::new(Nothing::default()), options, dir.path().join("spill")).unwrap(), dir)
+    (Engine::new(Arc::new(Nothing::default()), options, dir.path().join("spill"), &[]).unwrap(), dir)
 }
 
 const HOUR_NS: i64 = 3_600_000_000_000;

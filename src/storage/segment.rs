@@ -227,7 +227,9 @@ impl Segment {
         let sums: Arc<[u32]> = index.sums.into();
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let segment = self.open(&sums, true)?;
-        let plain = ArrowReaderMetadata::load(&segment, options.clone()).map_err(|error| self.damaged(error))?;
+        let met = segment.met();
+        let plain = ArrowReaderMetadata::load(&segment, options.clone());
+        let plain = plain.map_err(|error| met.or_damaged(&self.path, error))?;
         let options = options.with_schema(stored_schema(schema, plain.schema()));
         let footer =
             ArrowReaderMetadata::try_new(plain.metadata().clone(), options).map_err(|error| self.damaged(error))?;
@@ -316,17 +318,18 @@ impl Segment {
         }
         let mask = ProjectionMask::roots(index.footer.metadata().file_metadata().schema_descr(), wanted);
         let file = self.open(&index.sums, hold)?;
+        let met = file.met();
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, index.footer.clone())
             .with_projection(mask)
             .with_batch_size(batch_rows);
         if let Some(rows) = rows {
             builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(rows.into_iter(), total));
         }
-        let reader = builder.build().map_err(|error| self.damaged(error))?;
+        let reader = builder.build().map_err(|error| met.or_damaged(&self.path, error))?;
         let projected = columns.project(projection).map_err(|error| self.damaged(error))?;
         let (path, projected) = (self.path.clone(), Arc::new(projected));
         Ok(Box::new(reader.map(move |batch| {
-            let damaged = |error: arrow::error::ArrowError| Error::corrupted(&path, 0, error.to_string());
+            let damaged = |error: arrow::error::ArrowError| met.or_damaged(&path, error);
             arrange(&batch.map_err(damaged)?, &projected).map_err(damaged)
         })))
     }

@@ -3,6 +3,8 @@
 mod care;
 mod close;
 mod create;
+#[cfg(feature = "feed")]
+mod feeds;
 mod handle;
 #[cfg(feature = "feed")]
 mod import;
@@ -68,6 +70,8 @@ pub(crate) struct Inner {
     background: Background,
     recovery: Recovery,
     quarantine: quarantine::Quarantine,
+    #[cfg(feature = "feed")]
+    registry: feeds::Registry,
     #[cfg(feature = "feed")]
     ledger: crate::feed::import::ledger::Ledger,
     /// Held for as long as the store is open: until it is closed, or else until the last handle is dropped.

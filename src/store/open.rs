@@ -68,7 +68,11 @@ impl Store {
         let found = Control::open(&*fs, &control_path).and_then(|found| match found {
             Some(found) => Ok(found),
             None => {
-                create::create(&fs, &path, &names)?;
+                create::create(&fs, &path, &names).inspect_err(|_| {
+                    // A sync of the directory that failed may have left a name which no later one makes durable. Made anew
+                    // it will be.
+                    let _ = fs.remove(&control_path);
+                })?;
                 let gone = || Error::corrupted(&control_path, 0, "the control page is gone");
                 Control::open(&*fs, &control_path)?.ok_or_else(gone)
             }
@@ -101,7 +105,12 @@ impl Store {
         #[cfg(feature = "sql")]
         let engine = {
             let source = Arc::new(super::source::CoreSource(Arc::downgrade(&core)));
-            crate::query::Engine::new(source, core.options.clone(), opening.path.join(SPILL_DIR))?
+            crate::query::Engine::new(
+                source,
+                core.options.clone(),
+                opening.path.join(SPILL_DIR),
+                super::source::FUNCTIONS,
+            )?
         };
         let recovery = opening.recovery;
         Ok(Self {
@@ -110,6 +119,8 @@ impl Store {
                 background,
                 recovery,
                 quarantine: Quarantine::default(),
+                #[cfg(feature = "feed")]
+                registry: super::feeds::Registry::default(),
                 #[cfg(feature = "feed")]
                 ledger: crate::feed::import::ledger::Ledger::default(),
                 lock: Mutex::new(Some(lock)),
@@ -238,7 +249,7 @@ impl Opening {
         self.finish_moves(&catalog)?;
         let last_pin = control.pin().unwrap_or_default();
         let pins = Pins::open(self.fs.clone(), &self.path, last_pin, self.options.pinned_bytes_max)?;
-        self.remove_orphans(&catalog, &pins)?;
+        let beyond_orphans = self.remove_orphans(&catalog, &pins)?;
         self.remove_spilled()?;
         let (blocks, nothing, marks) = self.blocks(&catalog, &tables, was_poisoned)?;
         let pool = BlockPool::new(
@@ -274,7 +285,7 @@ impl Opening {
             path: self.path.clone(),
             options: self.options.clone(),
             pool,
-            segment_ids: AtomicU64::new(catalog.next_segment),
+            segment_ids: AtomicU64::new(catalog.next_segment.max(beyond_orphans)),
             manifest: Mutex::new(manifest),
             series_log,
             control,
@@ -371,15 +382,19 @@ impl Opening {
     }
 
     /// Removes what a seal wrote and did not commit, and what a former life had taken out, once nobody reads it.
-    fn remove_orphans(&self, catalog: &Catalog, pins: &Pins) -> Result<()> {
+    ///
+    /// Returns the first segment id beyond theirs. **Invariant:** no segment gets the id of a file that waits to be removed;
+    /// the manifest does not know of ids that were never committed.
+    fn remove_orphans(&self, catalog: &Catalog, pins: &Pins) -> Result<u64> {
         let dir = segments_dir(&self.path);
+        let id = |name: &str| name.split('.').next().and_then(|id| id.parse::<u64>().ok());
         let wanted = |name: &str| {
-            let id = name.split('.').next().and_then(|id| id.parse().ok());
-            id.is_some_and(|id| catalog.segments.contains_key(&id))
+            id(name).is_some_and(|id| catalog.segments.contains_key(&id))
                 && (name.ends_with(".parquet") || name.ends_with(".series"))
         };
         let names = self.names(&dir)?;
-        pins.keep(names.iter().filter(|name| !wanted(name)).map(|name| dir.join(name)).collect())
+        pins.keep(names.iter().filter(|name| !wanted(name)).map(|name| dir.join(name)).collect())?;
+        Ok(names.iter().filter_map(|name| id(name)).max().map_or(0, |id| id.saturating_add(1)))
     }
 
     /// Removes what queries of a killed process had spilled.

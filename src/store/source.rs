@@ -10,6 +10,12 @@ use crate::query::Source;
 use crate::snapshot::Snapshot;
 use crate::snapshot::follower::Follower;
 
+/// SQL's functions of the floor below.
+#[cfg(feature = "feed")]
+pub(super) const FUNCTIONS: &[crate::query::extension::Function] = crate::feed::FUNCTIONS;
+#[cfg(not(feature = "feed"))]
+pub(super) const FUNCTIONS: &[crate::query::extension::Function] = &[];
+
 /// The open store as the query engine sees it. Weak, so that a session that is kept does not keep the store open.
 pub(super) struct CoreSource(pub(super) Weak<Core>);
 

@@ -183,11 +183,12 @@ impl Segment {
         summary: Option<Builder>,
     ) -> Result<Walk<'a>> {
         let file = self.open(&index.sums, true)?;
+        let met = file.met();
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, index.footer.clone()).build();
         let (tags, ranges) = (Vec::new(), Vec::new());
         let mut walk = Walk { segment: self, schema, series, tags, ranges, row: 0, last: i64::MIN, summary };
-        for batch in reader.map_err(|error| self.damaged(error))? {
-            walk.take(&batch.map_err(|error| self.damaged(error))?)?;
+        for batch in reader.map_err(|error| met.or_damaged(&self.path, error))? {
+            walk.take(&batch.map_err(|error| met.or_damaged(&self.path, error))?)?;
         }
         if walk.row != self.meta.rows {
             return Err(self.damaged(format!("it has {} rows, the manifest says {}", walk.row, self.meta.rows)));
