@@ -372,7 +372,7 @@ fn a_store_is_a_list_of_rows_to_all_who_read_it() {
     let setting = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
     let clock = || std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 % 1_000_000_000;
     let seed = setting("DENYUT_SEED").unwrap_or_else(clock);
-    let cases = setting("PROPTEST_CASES").map_or(60, |cases| cases as u32);
+    let cases = setting("PROPTEST_CASES").map_or(30, |cases| cases as u32);
     println!("{cases} sequences of seed {seed}; again with DENYUT_SEED={seed}");
     let bytes: Vec<u8> = (1..=4).flat_map(|part| seed.wrapping_mul(part).to_le_bytes()).collect();
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };

@@ -209,7 +209,7 @@ const OF_A_SEED: u64 = 40;
 fn a_call_that_fails_is_a_typed_error_and_costs_nothing_that_was_done() {
     let threads = setting("DENYUT_THREADS").unwrap_or(1);
     let first = setting("DENYUT_SEED").unwrap_or(0);
-    let faults = setting("DENYUT_FAULTS").unwrap_or(400);
+    let faults = setting("DENYUT_FAULTS").unwrap_or(120);
     let seeds = faults.div_ceil(OF_A_SEED);
     let (next, met) = (AtomicU64::new(first), AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -233,7 +233,7 @@ fn a_call_that_fails_is_a_typed_error_and_costs_nothing_that_was_done() {
 /// Every call of the small workloads, in each way, once and for ever; one in `DENYUT_STRIDE` of them.
 #[test]
 fn every_call_of_small_workloads_may_fail() {
-    let stride = setting("DENYUT_STRIDE").unwrap_or(25);
+    let stride = setting("DENYUT_STRIDE").unwrap_or(199);
     let (mut faults, mut number) = (0, 0);
     for (name, steps) in SCRIPTS {
         let (operations, looks, _) = run(1, steps, None, name);

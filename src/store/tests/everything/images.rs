@@ -1,6 +1,6 @@
 //! Crash images: the workload runs once, and at its operations images are taken of what a crash there leaves. Each is
 //! opened and held against the ledger; of some the opening is crashed too, at each of its operations, and must find the
-//! same. `DENYUT_IMAGES=n` looks at that many, `DENYUT_SEED=s` begins at a seed, `DENYUT_THREADS=n` uses that many threads.
+//! same. `DENYUT_CRASHES=n` looks at that many, `DENYUT_SEED=s` begins at a seed, `DENYUT_THREADS=n` uses that many threads.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -182,10 +182,10 @@ fn a_crash_at_any_operation_keeps_what_was_promised() {
         let _ = run(*seed, 1);
     }
     let threads = setting("DENYUT_THREADS").unwrap_or(1) as usize;
-    let (first, images) = (setting("DENYUT_SEED"), setting("DENYUT_IMAGES"));
+    let (first, images) = (setting("DENYUT_SEED"), setting("DENYUT_CRASHES"));
     // A seed that is asked for alone is looked at more closely.
     match (first, images) {
         (Some(seed), None) => run_many(seed, 1, 2, 1),
-        (first, images) => run_many(first.unwrap_or(0), images.unwrap_or(300), 4, threads),
+        (first, images) => run_many(first.unwrap_or(0), images.unwrap_or(200), 4, threads),
     }
 }
