@@ -7,12 +7,17 @@ mod clock;
 mod following;
 mod ingest_time;
 mod lifecycle;
+mod long_strings;
 mod power_loss;
 mod quarantine;
 mod quiet;
+mod recovered;
+mod recycled;
 mod repair;
 mod scenarios;
+mod segments;
 mod tended;
+mod threads;
 mod verify;
 
 use std::collections::BTreeMap;
