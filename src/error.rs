@@ -224,7 +224,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Bytes on disk are not what was written.
-    #[error("{} is damaged at byte {offset}: {reason}; restore it from a backup", path.display())]
+    #[error("{} is damaged at byte {offset}: {reason}; restore it from a backup, or open with Options::salvage to keep the rest", path.display())]
     Corrupted {
         /// The file.
         path: PathBuf,
@@ -317,6 +317,28 @@ pub enum Error {
         /// What it was.
         statement: String,
     },
+    /// A policy names what is not there, or cannot be enforced.
+    #[error("policy {policy:?}, table {table:?}: {what}; {remedy}")]
+    InvalidPolicy {
+        /// Its name.
+        policy: String,
+        /// The table it is about.
+        table: String,
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A statement would show what the session's policy hides.
+    #[error("policy {policy:?} refuses {what}; {remedy}")]
+    PolicyRefuses {
+        /// Its name.
+        policy: String,
+        /// What would be shown.
+        what: String,
+        /// What can be asked instead.
+        remedy: &'static str,
+    },
     /// The query ran longer than its option allows and was cancelled.
     #[error("query cancelled after query_timeout = {query_timeout:?}; narrow its time range or raise the option")]
     QueryTimeout {
@@ -333,6 +355,16 @@ pub enum Error {
     #[error("query failed: {message}")]
     Query {
         /// The engine's word.
+        message: String,
+    },
+    /// Something that is imported cannot be read as it was said to be.
+    #[error("{source_name:?}, line {line}: {message}")]
+    Import {
+        /// The file or stream.
+        source_name: String,
+        /// Its line, 0 if it is about all of it.
+        line: u64,
+        /// What is wrong.
         message: String,
     },
     /// A batch could not be built or read.
@@ -373,6 +405,8 @@ impl Error {
             | Self::NotEmpty { .. }
             | Self::NewerVersion { .. }
             | Self::CopyOnWrite { .. }
+            | Self::Import { .. }
+            | Self::InvalidPolicy { .. }
             | Self::Batch { .. } => ErrorKind::Invalid,
             Self::LimitExceeded { .. } => ErrorKind::Limit,
             Self::Overloaded { .. } | Self::Locked { .. } | Self::SnapshotExpired { .. } | Self::NoSnapshot { .. } => {
@@ -385,6 +419,7 @@ impl Error {
             Self::Stopped { .. } => ErrorKind::Stopped,
             Self::TooComplex { .. }
             | Self::ReadOnlySql { .. }
+            | Self::PolicyRefuses { .. }
             | Self::QueryTimeout { .. }
             | Self::QueryMemory { .. }
             | Self::Query { .. } => ErrorKind::Query,
@@ -412,6 +447,11 @@ impl Error {
 
     pub(crate) fn corrupted(path: &Path, offset: u64, reason: impl Into<String>) -> Self {
         Self::Corrupted { path: path.to_path_buf(), offset, reason: reason.into() }
+    }
+
+    #[cfg(feature = "feed")]
+    pub(crate) fn import(source: &str, line: u64, message: impl Into<String>) -> Self {
+        Self::Import { source_name: source.into(), line, message: message.into() }
     }
 
     pub(crate) fn batch(table: &str, message: impl ToString) -> Self {

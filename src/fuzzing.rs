@@ -22,6 +22,8 @@ use crate::prelude::*;
 
 pub use damaged::{control_page, live_block_recovery, manifest, segment_open, series_log};
 pub use decoders::decoders;
+#[cfg(feature = "feed")]
+pub use intake::import_text;
 pub use intake::{batch_ingest, names};
 pub use operations::store_ops;
 #[cfg(feature = "sql")]

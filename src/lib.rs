@@ -2,6 +2,8 @@
 
 mod care;
 mod error;
+#[cfg(feature = "feed")]
+pub mod feed;
 mod fs;
 mod ingest;
 mod maintain;
@@ -28,16 +30,21 @@ pub use error::{Error, ErrorKind, Result};
 pub use model::{
     Appended, Dedup, Field, FieldType, Policies, Rejection, Row, Schema, SeriesId, TableSchema, Time, Value, now,
 };
-pub use options::{Durability, Options, Overload};
+pub use options::{Accelerations, Durability, Options, Overload};
 #[cfg(feature = "sql")]
 pub use query::Rows;
 pub use snapshot::scan::Scan;
-pub use store::{Maintained, Pause, Reader, Recovery, Store, Table, Writer};
+pub use store::{LeftOut, Maintained, Pause, Reader, Recovery, Store, Table, Writer};
 
 /// Pages to read, which hold no code.
 pub mod _pages {
+    #[cfg(feature = "feed")]
+    #[doc = include_str!("docs/feeds.md")]
+    pub mod feeds {}
     #[doc = include_str!("docs/operate.md")]
     pub mod operate {}
+    #[doc = include_str!("docs/accelerations.md")]
+    pub mod accelerations {}
 }
 
 /// What most programs need: `use denyut::prelude::*`.

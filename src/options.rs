@@ -1,10 +1,14 @@
 //! Every limit and choice, with its unit and default. A limit that is met is a typed error that names the option.
 
+mod accelerations;
+
 use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::model::time::Wall;
+
+pub use accelerations::Accelerations;
 
 /// When a row is safe from what.
 ///
@@ -76,6 +80,7 @@ pub struct Options {
     pub(crate) quarantine_retention: Duration,
     pub(crate) allow_copy_on_write: bool,
     pub(crate) allow_partial: bool,
+    pub(crate) salvage: bool,
     pub(crate) metadata_cache_bytes_max: usize,
     pub(crate) pinned_bytes_max: u64,
     pub(crate) snapshot_timeout: Duration,
@@ -88,6 +93,7 @@ pub struct Options {
     pub(crate) query_tokens_max: usize,
     pub(crate) query_depth_max: usize,
     pub(crate) query_chain_max: usize,
+    pub(crate) accelerations: Accelerations,
     pub(crate) background: bool,
     pub(crate) wall: Wall,
 }
@@ -118,6 +124,7 @@ impl Default for Options {
             quarantine_retention: Duration::from_secs(90 * 86_400),
             allow_copy_on_write: false,
             allow_partial: false,
+            salvage: false,
             metadata_cache_bytes_max: 64 << 20,
             pinned_bytes_max: 8 << 30,
             snapshot_timeout: Duration::from_secs(5),
@@ -130,6 +137,7 @@ impl Default for Options {
             query_tokens_max: 20_000,
             query_depth_max: 64,
             query_chain_max: 1_000,
+            accelerations: Accelerations::all(),
             background: true,
             wall: Wall::System,
         }
@@ -199,6 +207,10 @@ impl Options {
         /// [`SegmentAside`](crate::Error::SegmentAside). The counter `partial_answers` says how often that happened, and
         /// `system.segments` which they are. Default false.
         allow_partial: bool,
+        /// Open a store with damaged files too: what can be read is kept, what cannot lies in the directory `aside/`, and
+        /// [`Recovery::left_out`](crate::Recovery::left_out) says file by file what is not in the store any more. Reads all
+        /// of the store. Default false, where damage to anything but segments is [`Corrupted`](crate::Error::Corrupted).
+        salvage: bool,
         /// Bytes of segment footers and series indexes kept in memory. Default 64 MiB.
         metadata_cache_bytes_max: usize,
         /// Bytes of segments that the store has replaced or dropped and that snapshots still read, in this process and in
@@ -227,6 +239,8 @@ impl Options {
         /// Operators in SQL text, those that build chains (`+`, `AND`, `UNION`, ..); a join or a subquery counts as ten.
         /// Default 1,000.
         query_chain_max: usize,
+        /// Ways to answer from less than all rows. Default: all.
+        accelerations: Accelerations,
     }
 
     /// With durations that can be added to any moment.

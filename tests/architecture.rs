@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("maintain", 3),
     ("care", 3),
     ("query", 4),
+    ("feed", 5),
     ("store", 6),
 ];
 

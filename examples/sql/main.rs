@@ -1,17 +1,20 @@
 //! A SQL prompt for a store: `sql STORE [-c SQL | -f FILE] [--format table|csv|json]`.
 //!
 //! With `-c` or `-f`, or when standard input is not a terminal, it runs the statements and ends, with exit code 1 at the
-//! first that fails. Else it asks: with history, completion and statements over several lines. Answers go to standard
+//! first that fails. `-f` takes a folder too, and runs its `.sql` files by name: `-f examples/sql` is a tour of questions
+//! over the store that `command_center` makes. Else it asks: with history, completion and statements over several lines. Answers go to standard
 //! output, timing and row counts to standard error.
 //!
 //! ```text
 //! cargo run --release --example sql -- kota -c 'SELECT gate, max(level_cm) FROM water GROUP BY gate'
 //! ```
 //!
-//! `statements` cuts text at semicolons, `shell` runs a statement or a command, `output` prints rows, `prompt` asks.
+//! `statements` cuts text at semicolons, `shell` runs a statement or a command, `script` runs files, `output` prints rows,
+//! `prompt` asks.
 
 mod output;
 mod prompt;
+mod script;
 mod shell;
 mod statements;
 
@@ -22,6 +25,7 @@ use std::process::ExitCode;
 use denyut::prelude::*;
 
 use crate::output::Format;
+use crate::script::Script;
 use crate::shell::{HELP, Shell};
 
 /// What a step of an example comes to. The error is for people: there is nothing to branch on.
@@ -104,23 +108,22 @@ fn run(arguments: Arguments) -> Outcome<()> {
         let what = if path.is_dir() { "is not a store" } else { "does not exist" };
         return Err(format!("{} {what}; name the directory of a store that a program has made", path.display()).into());
     }
-    let text = match arguments.source {
-        Source::Command(text) => Some(text),
-        Source::File(file) => {
-            Some(std::fs::read_to_string(&file).map_err(|error| format!("reading {}: {error}", file.display()))?)
-        }
+    let scripts = match arguments.source {
+        Source::Command(text) => Some(vec![Script { name: None, text }]),
+        Source::File(path) => Some(script::read(&path)?),
         Source::Prompt if io::stdin().is_terminal() => None,
-        Source::Prompt | Source::StandardInput => Some(io::read_to_string(io::stdin().lock())?),
+        Source::Prompt | Source::StandardInput => {
+            Some(vec![Script { name: None, text: io::read_to_string(io::stdin().lock())? }])
+        }
     };
-    let store = Store::open(&path)?;
-    let mut shell = Shell::new(store.clone(), arguments.format);
-    match text {
-        Some(text) => {
+    // It only reads, so it may look at a store that a service is writing.
+    let mut shell = Shell::new(Store::open_read_only(&path)?, arguments.format);
+    match scripts {
+        Some(scripts) => {
             shell.width = prompt::terminal_width();
-            shell.run(&text)?;
+            script::run(&mut shell, &scripts)?;
         }
         None => prompt::ask(&mut shell)?,
     }
-    drop(shell);
-    Ok(store.close()?)
+    Ok(())
 }

@@ -33,14 +33,14 @@ const SYSTEM_TABLES: [&str; 7] = ["counters", "fields", "live_blocks", "partitio
 pub(crate) fn ask(shell: &mut Shell) -> Outcome<()> {
     let config = Config::builder().completion_type(CompletionType::List).max_history_size(10_000)?.build();
     let mut editor: Editor<Names, DefaultHistory> = Editor::with_config(config)?;
-    editor.set_helper(Some(Names::of(&shell.store)));
+    editor.set_helper(Some(Names::of(&shell.store)?));
     let history = history_file();
     if let Some(file) = &history
         && file.exists()
     {
         editor.load_history(file)?;
     }
-    eprintln!("{} tables. \\? for help, \\q for the end.", shell.store.tables().len());
+    eprintln!("{} tables. \\? for help, \\q for the end.", shell.store.tables()?.len());
     loop {
         let text = match editor.readline("sql> ") {
             Ok(text) => text,
@@ -103,8 +103,9 @@ fn keywords() -> impl Iterator<Item = &'static str> {
 }
 
 impl Names {
-    fn of(store: &Store) -> Self {
-        let mut tables: Vec<String> = store.tables().iter().map(|table| table.name().to_string()).collect();
+    fn of(store: &Reader) -> Outcome<Self> {
+        let known = store.tables()?;
+        let mut tables: Vec<String> = known.iter().map(|table| table.name().to_string()).collect();
         tables.extend(SYSTEM_TABLES.iter().map(|name| format!("system.{name}")));
         let mut all: Vec<String> = keywords().map(String::from).collect();
         all.extend(
@@ -114,14 +115,14 @@ impl Names {
         all.extend(SessionStateDefaults::default_window_functions().iter().map(|of| format!("{}(", of.name())));
         all.extend(denyut::query::reference().iter().map(|entry| format!("{}(", entry.name)));
         all.push("time".into());
-        for table in store.tables() {
+        for table in &known {
             all.push(table.name().into());
             all.extend(table.tags().iter().cloned());
             all.extend(table.fields().iter().map(|field| field.name.clone()));
         }
         all.sort();
         all.dedup();
-        Self { tables, all }
+        Ok(Self { tables, all })
     }
 
     /// Candidates for `word`, in its own case where it is upper.

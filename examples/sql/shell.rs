@@ -15,7 +15,7 @@ pub(crate) const HELP: &str = "\
 sql STORE [-c SQL | -f FILE] [--format table|csv|json]
 
   -c SQL        run these statements, separated by semicolons, and end
-  -f FILE       run those in a file; - is standard input
+  -f FILE       run those in a file, or in each .sql file of a folder; - is standard input
   --format F    table: aligned, cut to the terminal; csv: with a header; json: one object a line
 
 Without -c and -f it asks, or reads standard input if that is no terminal. At the prompt:
@@ -32,6 +32,7 @@ Without -c and -f it asks, or reads standard input if that is no terminal. At th
 
 Tab completes keywords, functions, tables and columns. Ctrl-C drops what was typed. A query that runs longer than the
 store's limit is cancelled; Ctrl-C during a query ends the program, and nothing is lost by it.
+It only reads: other programs may write the store meanwhile.
 The store's tables about itself are in the schema `system`: SELECT * FROM system.tables;";
 
 /// The commands, for completion.
@@ -46,7 +47,7 @@ pub(crate) enum Next {
 
 /// A store, and how its answers are printed.
 pub(crate) struct Shell {
-    pub(crate) store: Store,
+    pub(crate) store: Reader,
     /// Width that tables are cut to; none for a pipe or a file.
     pub(crate) width: Option<usize>,
     format: Format,
@@ -54,7 +55,7 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    pub(crate) fn new(store: Store, format: Format) -> Self {
+    pub(crate) fn new(store: Reader, format: Format) -> Self {
         Self { store, width: None, format, has_timing: true }
     }
 
@@ -115,7 +116,7 @@ impl Shell {
     }
 
     fn tables(&self) -> Outcome<()> {
-        let tables = self.store.tables();
+        let tables = self.store.tables()?;
         let row = |table: &Arc<TableSchema>| {
             let cadence = table.policies().cadence.map(in_words).unwrap_or_default();
             let fields: Vec<&str> = table.fields().iter().map(|field| field.name.as_str()).collect();
@@ -125,7 +126,7 @@ impl Shell {
     }
 
     fn columns(&self, name: &str) -> Outcome<()> {
-        let tables = self.store.tables();
+        let tables = self.store.tables()?;
         let Some(table) = tables.iter().find(|table| table.name() == name) else {
             return Err(format!("no table {name:?}; \\d lists them").into());
         };

@@ -99,13 +99,22 @@ impl Core {
                 mended.push(told(Mending::TakenBack, &table, &segment));
             }
         }
-        let damaged: BTreeSet<u64> = found.damages.iter().filter_map(|damage| damage.segment).collect();
+        let segments = |of: fn(&Damage) -> bool| -> BTreeSet<u64> {
+            found.damages.iter().filter(|damage| of(damage)).filter_map(|damage| damage.segment).collect()
+        };
+        let (damaged, unreadable) = (segments(|_| true), segments(|damage| damage.rows > 0));
+        let mut unmended = BTreeSet::new();
         // What compaction or retention has replaced since is of no interest any more.
         for (table, segment) in self.segments_where(|table| &table.segments) {
             if !damaged.contains(&segment.meta.id) {
                 continue;
             }
             let how = if self.mend_index(&table, &segment)? { Mending::IndexRebuilt } else { Mending::SetAside };
+            if how == Mending::SetAside && !unreadable.contains(&segment.meta.id) {
+                // Only its summary is damaged: all rows are there, and a compaction makes another.
+                unmended.insert(segment.meta.id);
+                continue;
+            }
             if how == Mending::SetAside {
                 self.set_aside(&table, &segment)?;
             }
@@ -116,7 +125,8 @@ impl Core {
             self.upkeep.unfit.lock().unwrap_or_else(PoisonError::into_inner).clear();
             self.upkeep.segments_changed();
         }
-        let left = found.damages.iter().filter(|damage| damage.segment.is_none()).cloned().collect();
+        let is_left = |damage: &&Damage| damage.segment.is_none_or(|segment| unmended.contains(&segment));
+        let left = found.damages.iter().filter(is_left).cloned().collect();
         self.counters
             .segments_set_aside
             .add(mended.iter().filter(|mended| mended.how == Mending::SetAside).count() as u64);

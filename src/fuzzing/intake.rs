@@ -110,3 +110,31 @@ pub fn names(bytes: &[u8]) {
     assert_eq!(store.tables().len(), usize::from(fine), "{schema:?}");
     assert_eq!(store.table(schema).is_ok(), fine);
 }
+
+/// Any text as CSV, JSON lines or line protocol: every row is taken or in quarantine, and is known the second time, in pieces of
+/// another size.
+#[cfg(feature = "feed")]
+pub fn import_text(bytes: &[u8]) {
+    use crate::feed::import::{Import, Source};
+
+    let (fs, mut input) = (SimFs::new(1), Input(bytes));
+    let store = open(&fs).expect("a whole machine makes a store");
+    let schema = Schema::new("any").tag("tag").f64("f", "").i64("i", "").u64("u", "").bool("b", "");
+    store.table(schema.utf8("s", "").decimal("d", 18, 2, "")).expect("the schema is sound");
+    let kind = input.u8();
+    let csv = || Import::csv("any").header(["time", "tag", "f", "i", "u", "b", "s", "d"]);
+    let import = match kind % 5 {
+        0 => csv(),
+        1 => csv().delimiter(b';').decimal_comma().thousands(b'.').day_first().zone("Europe/Berlin").trim(),
+        2 => csv().unix_seconds().quote(Some(b'\'')).comment(b'#').absent_tag("-"),
+        3 => Import::json_lines("any"),
+        _ => Import::line_protocol(),
+    };
+    let import = import.bad_permille_max(1_000).record_bytes_max(256);
+    let text = input.0;
+    let pieces = |chunk_bytes| store.import(&import.clone().chunk_bytes(chunk_bytes), Source::reader("fuzz", text));
+    let Ok(first) = pieces(4 << 10) else { return };
+    assert_eq!(first.duplicates, 0);
+    let again = pieces(64 << 10).expect("what was taken once is known");
+    assert_eq!((again.rows, again.quarantined, again.duplicates), (0, 0, first.rows + first.quarantined));
+}

@@ -188,6 +188,12 @@ impl BlockWriter {
         self.newest_ns
     }
 
+    /// Rows are late as if a row of this time had been appended.
+    #[cfg(feature = "feed")]
+    pub(crate) fn not_older_than(&mut self, newest_ns: i64) {
+        self.newest_ns = self.newest_ns.max(newest_ns);
+    }
+
     /// The error that a row of these values deserves whatever its time is.
     #[cold]
     pub(crate) fn check_values(&mut self, values: &[Value<'_>]) -> Result<()> {

@@ -1,6 +1,8 @@
 //! What the store speaks of: names, types, schemas, values, rows and times. No disk, no threads.
 
 pub(crate) mod appended;
+#[cfg(feature = "feed")]
+pub(crate) mod imports;
 pub(crate) mod json;
 pub(crate) mod names;
 pub(crate) mod quarantine;

@@ -77,8 +77,9 @@ impl CatalogProvider for StoreCatalog {
 
 type Lookup = Result<Option<Arc<dyn TableProvider>>, DataFusionError>;
 
+/// The store's tables.
 #[derive(Debug)]
-struct StoreSchema(Moment);
+pub(super) struct StoreSchema(pub(super) Moment);
 
 impl SchemaProvider for StoreSchema {
     fn table_names(&self) -> Vec<String> {

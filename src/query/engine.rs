@@ -19,6 +19,7 @@ use super::guard;
 use super::latest::{self, Latest};
 use super::limits::Limits;
 use super::planning::elsewhere;
+use super::policy::{Policy, Rules};
 use super::rows::Rows;
 use super::session::base;
 use super::threads::Threads;
@@ -80,22 +81,40 @@ impl Engine {
     /// The limits on memory, rows and time hold for whoever executes it, on any runtime or on none; time counts from
     /// the execution's begin.
     pub(crate) async fn sql(&self, text: &str) -> Result<DataFrame> {
+        self.sql_under(text, None).await
+    }
+
+    /// The same, of what a policy shows.
+    pub(super) async fn sql_under(&self, text: &str, rules: Option<&Arc<Rules>>) -> Result<DataFrame> {
         let opening = guard::check(text, &self.shared.options)?;
-        let snapshot = self.shared.source.snapshot()?;
-        let state = at(&self.shared.elsewhere, Moment::Pinned(snapshot, self.shared.source.clone()));
-        let text = text.to_string();
-        let planned = async move { plan(state, &text, opening).await };
+        let moment = Moment::Pinned(self.shared.source.snapshot()?, self.shared.source.clone());
+        let mut state = at(&self.shared.elsewhere, moment.clone());
+        if let Some(rules) = rules {
+            rules.rename(&mut state, &moment);
+        }
+        let (text, rules) = (text.to_string(), rules.cloned());
+        let planned = async move { plan(state, &text, opening, rules.as_deref()).await };
         self.shared.limits.threads.run(self.shared.limits.timeout, planned).await
+    }
+
+    /// Checks a policy against the tables there are.
+    pub(super) fn rules(&self, policy: &Policy) -> Result<Rules> {
+        Rules::new(policy, &*self.shared.source.snapshot()?, &self.shared.full)
     }
 
     /// Runs a statement and waits for its rows, planning included in `query_timeout`. Blocks its thread, and may be
     /// called on a thread of an async runtime all the same.
     pub(crate) fn query(&self, text: &str) -> Result<Rows> {
+        self.query_under(text, None)
+    }
+
+    /// The same, of what a policy shows.
+    pub(super) fn query_under(&self, text: &str, rules: Option<Arc<Rules>>) -> Result<Rows> {
         let (answer, answered) = sync_channel(1);
         let (engine, text) = (self.clone(), text.to_string());
         let run = async move {
             let rows = async {
-                let frame = engine.sql(&text).await?;
+                let frame = engine.sql_under(&text, rules.as_ref()).await?;
                 let schema = Arc::new(frame.schema().as_arrow().clone());
                 Ok(Rows::new(schema, frame.collect().await?))
             };
@@ -138,7 +157,7 @@ fn at(base: &SessionState, moment: Moment) -> SessionState {
 }
 
 /// Parses and plans a statement whose text was checked and begins with `opening`.
-async fn plan(state: SessionState, text: &str, opening: String) -> Result<DataFrame> {
+async fn plan(state: SessionState, text: &str, opening: String, rules: Option<&Rules>) -> Result<DataFrame> {
     let dialect = state.config().options().sql_parser.dialect;
     let mut statement = match state.sql_to_statement(text, &dialect) {
         // More than one statement.
@@ -153,6 +172,10 @@ async fn plan(state: SessionState, text: &str, opening: String) -> Result<DataFr
     let only_reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     // Such as `SELECT .. INTO`, which looks like a query.
     only_reads.verify_plan(&plan).map_err(|_| Error::ReadOnlySql { statement: opening })?;
+    let plan = match rules {
+        Some(rules) => rules.enforce(plan)?,
+        None => plan,
+    };
     Ok(DataFrame::new(state, plan))
 }
 

@@ -42,20 +42,25 @@ pub(super) struct Latest(pub(super) Moment);
 
 impl TableFunctionImpl for Latest {
     fn call_with_args(&self, arguments: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
-        let name = match arguments.exprs() {
-            [Expr::Literal(name, _)] => name.try_as_str().flatten(),
-            _ => None,
-        };
-        let name = name.ok_or_else(|| {
-            let remedy = "write the name of one table, as text: latest('water')";
-            DataFusionError::Plan(format!("{NAME}: argument `table` is not a text; {remedy}"))
-        })?;
+        let name = table_name(arguments.exprs())?;
         let snapshot = self.0.snapshot().map_err(external)?;
         match snapshot.table(name).cloned() {
             Some(view) => Ok(Arc::new(StoreTable::latest(view, snapshot))),
             None => Err(external(Error::UnknownTable { table: name.chars().take(80).collect() })),
         }
     }
+}
+
+/// The table that a call names.
+pub(super) fn table_name(arguments: &[Expr]) -> Result<&str> {
+    let name = match arguments {
+        [Expr::Literal(name, _)] => name.try_as_str().flatten(),
+        _ => None,
+    };
+    name.ok_or_else(|| {
+        let remedy = "write the name of one table, as text: latest('water')";
+        DataFusionError::Plan(format!("{NAME}: argument `table` is not a text; {remedy}"))
+    })
 }
 
 /// Where a row is.

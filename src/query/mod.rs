@@ -13,15 +13,19 @@
 //! **Invariant:** pruning only ever drops rows that a predicate drops too. Predicates stay in the plan, so that a piece
 //! that cannot be judged is read, never guessed.
 
+mod accelerations;
 mod catalog;
 mod engine;
 mod failure;
 mod functions;
 mod guard;
+#[cfg(feature = "feed")]
+mod imports;
 mod latest;
 mod limits;
 mod overlapping;
 mod planning;
+mod policy;
 mod provider;
 mod prune;
 mod quarantine;
@@ -38,4 +42,5 @@ mod work;
 
 pub(crate) use engine::{Engine, Source};
 pub use functions::{Entry, reference, register};
+pub use policy::{Access, Mask, Policy, PolicySession};
 pub use rows::Rows;

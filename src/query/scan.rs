@@ -328,7 +328,7 @@ impl Scan {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.projection.len());
         for column in &self.projection {
             if is_tag(column) {
-                columns.push(Arc::new(view.series.tag_column(column - 1, &ids).map_err(external)?));
+                columns.push(range.tag_column(&view.series, column - 1, &ids).map_err(external)?);
             } else if let Some(stored) = stored.next() {
                 let taken = take(stored, matching, None)?;
                 // Else a few texts would carry the heap of the whole window, and every operator would count it.

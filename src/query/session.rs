@@ -45,6 +45,7 @@ pub(super) fn base(options: &Options, limits: Arc<Limits>, spill_dir: PathBuf) -
         .with_default_catalog_and_schema(CATALOG, SCHEMA)
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(true)
+        .with_option_extension(options.accelerations)
         .with_sort_spill_reservation_bytes(SORT_RESERVE_BYTES_MAX.min(options.query_bytes_max / (16 * threads)));
     // So that `now()` has the type of `time`.
     config.options_mut().execution.time_zone = Some("UTC".into());

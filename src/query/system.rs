@@ -37,10 +37,12 @@ use crate::storage::places::{ASIDE_DIR, SEGMENTS_DIR};
 use crate::storage::segment_writer::parquet_path;
 
 /// The tables there are.
-pub(super) const NAMES: [&str; 10] = [
+pub(super) const NAMES: &[&str] = &[
     "background",
     "counters",
     "fields",
+    #[cfg(feature = "feed")]
+    "imports",
     "live_blocks",
     "partitions",
     "pins",
@@ -324,6 +326,8 @@ pub(super) fn table(
 ) -> Result<Option<Arc<dyn TableProvider>>> {
     let Some(name) = NAMES.iter().copied().find(|known| *known == name) else { return Ok(None) };
     let columns = match name {
+        #[cfg(feature = "feed")]
+        "imports" => return super::imports::table(snapshot).map(Some),
         "quarantine" => return quarantine::table(snapshot).map(Some),
         "tables" => tables(&[]),
         "fields" => fields(&[]),

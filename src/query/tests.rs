@@ -6,6 +6,7 @@ mod ingest_time;
 mod last_write;
 mod latest;
 mod limits;
+mod policy;
 mod pruning;
 mod quarantine;
 mod reading;

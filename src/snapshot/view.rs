@@ -106,6 +106,11 @@ impl View {
         self.tables.values().find(|table| table.schema.name == name)
     }
 
+    /// How many segments are damaged and not read.
+    pub(crate) fn segments_aside(&self) -> usize {
+        self.tables.values().map(|table| table.aside.segments.len()).sum()
+    }
+
     /// All live blocks.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = &BlockView> {
         self.tables.values().flat_map(|table| &table.blocks)

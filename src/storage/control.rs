@@ -22,7 +22,7 @@ use crate::sync::{Memory, Ordering};
 use super::codec::{Decoder, Encoder};
 use page::{BOOT_ID, DEVICE, FILE_BYTES, INODE, PID, Page};
 
-pub(crate) use page::{Cut, Ends, State};
+pub(crate) use page::{BlockLife, Cut, Ends, State};
 
 mod page;
 
@@ -60,11 +60,16 @@ impl Control {
     /// Opens the page for the writing process, and reads what it says; `None` if there is none.
     pub(crate) fn open(fs: &dyn FileSystem, path: &Path) -> Result<Option<(Self, Ends)>> {
         let Some(page) = Self::load(path, fs.open(path)?)? else { return Ok(None) };
-        let epoch = page.epoch();
+        let ends = page.durable_ends();
+        Ok(Some((page, ends)))
+    }
+
+    /// Where the logs ended at least when the page was written last, as far as it is legible.
+    pub(crate) fn durable_ends(&self) -> Ends {
+        let epoch = self.epoch();
         // After a power loss the sectors of the page may be of different moments. Any state that holds is true.
-        let states = [epoch, epoch.wrapping_add(1)].map(|epoch| page.page.ends(epoch));
-        let ends = states.into_iter().flatten().next().map(|(ends, _)| ends);
-        Ok(Some((page, ends.unwrap_or_default())))
+        let states = [epoch, epoch.wrapping_add(1)].map(|epoch| self.page.ends(epoch));
+        states.into_iter().flatten().next().map(|(ends, _)| ends).unwrap_or_default()
     }
 
     /// Opens the page of a store that another process may be writing.
@@ -165,6 +170,24 @@ impl Control {
 
     fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the writing process ends and that so many rows of each block of the view are durable: in the block, or in
+    /// segments. As long as the page is not opened for writing again, no block has more.
+    pub(crate) fn close(&self, rows: &[(BlockLife, u64)]) {
+        let _changing = self.changing();
+        self.page.close(rows);
+    }
+
+    /// What the last [`close`](Self::close) said, if it is all there still. The rows were durable then, so also after a power
+    /// loss there are no fewer of that life of the block.
+    pub(crate) fn closed(&self) -> Vec<(BlockLife, u64)> {
+        self.page.closed()
+    }
+
+    /// Takes back what [`close`](Self::close) said: from here on blocks may get more rows.
+    pub(crate) fn reopen(&self) {
+        self.page.reopen();
     }
 
     /// Makes the page durable.

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 
 use super::series_index::SeriesRange;
+use super::summary::Directory;
 
 /// What is read of a segment before its rows.
 #[derive(Debug)]
@@ -15,11 +16,16 @@ pub(crate) struct SegmentIndex {
     pub(crate) ranges: Arc<[SeriesRange]>,
     /// Checksums of the segment's bytes, piece by piece.
     pub(crate) sums: Arc<[u32]>,
+    /// Where its summary is, if it has one.
+    pub(crate) summary: Option<Arc<Directory>>,
 }
 
 impl SegmentIndex {
     fn bytes(&self) -> usize {
-        self.footer.metadata().memory_size() + self.ranges.len() * size_of::<SeriesRange>() + self.sums.len() * 4
+        self.footer.metadata().memory_size()
+            + self.ranges.len() * size_of::<SeriesRange>()
+            + self.sums.len() * 4
+            + self.summary.as_ref().map_or(0, |summary| summary.bytes())
     }
 }
 

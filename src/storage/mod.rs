@@ -15,6 +15,7 @@ pub(crate) mod series_index;
 pub(crate) mod series_log;
 pub(crate) mod series_table;
 pub(crate) mod series_view;
+pub(crate) mod summary;
 
 #[cfg(test)]
 mod tests;

@@ -18,14 +18,15 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use crate::error::{Error, Result};
-use crate::fs::{self, File, FileSystem};
+use crate::fs::{File, FileSystem};
 use crate::model::TableSchema;
 
 use super::control::Control;
 use super::edit::SegmentMeta;
 use super::metadata_cache::{MetadataCache, SegmentIndex};
 use super::segment_writer::{Sorted, index_path, parquet_path};
-use super::series_index;
+use super::series_index::{self, HEAD_BYTES_MIN, Index};
+use super::summary::{Directory, SummaryReader};
 
 mod bytes_of_file;
 pub(crate) mod check;
@@ -170,41 +171,68 @@ impl Segment {
         if let Some(index) = self.cache.get(self.meta.id) {
             return Ok(index);
         }
-        let (ranges, sums) = self.read_index()?;
-        let index = Arc::new(self.load(schema, ranges, sums)?);
+        let index = Arc::new(self.load(schema, self.read_index()?)?);
         self.cache.insert(self.meta.id, &index);
         Ok(index)
     }
 
-    /// The series index: the rows of each series, and the sums of the file's bytes.
-    fn read_index(&self) -> Result<(Vec<series_index::SeriesRange>, Vec<u32>)> {
+    /// The series index: the rows of each series, the sums of the file's bytes, and where the summary is.
+    fn read_index(&self) -> Result<Index> {
         let damaged = |reason| Error::corrupted(&self.index_path, 0, reason);
-        let file = self.fs.open_read(&self.index_path)?.ok_or_else(|| self.lease.gone(&self.index_path))?;
-        let bytes = fs::read_all(&*file)?;
-        let (ranges, sums) = series_index::decode(&self.index_path, self.meta.id, &bytes)?;
+        let file = self.open_index()?;
+        let len = usize::try_from(self.meta.index_bytes).unwrap_or(usize::MAX);
+        if file.len()? != self.meta.index_bytes {
+            return Err(damaged("the series index is not as long as the manifest says"));
+        }
+        let mut bytes = vec![0; HEAD_BYTES_MIN.min(len)];
+        file.read_at(&mut bytes, 0)?;
+        let proven = series_index::proven_bytes(&self.index_path, &bytes)?;
+        if proven > len {
+            return Err(damaged("the series index is cut short"));
+        }
+        let read = bytes.len().min(proven);
+        bytes.resize(proven, 0);
+        file.read_at(bytes.split_at_mut(read).1, read as u64)?;
+        let index = series_index::decode(&self.index_path, self.meta.id, &bytes)?;
         if series_index::checksum_of(&bytes) != Some(self.meta.index_checksum) {
             return Err(damaged("the series index is not the one that the manifest says"));
         }
-        if ranges.iter().map(|range| range.rows).sum::<u64>() != self.meta.rows {
+        if index.ranges.iter().map(|range| range.rows).sum::<u64>() != self.meta.rows {
             return Err(damaged("the series index counts other rows than the manifest"));
         }
-        if sums.len() as u64 != self.meta.bytes.div_ceil(series_index::SUM_BYTES as u64) {
+        if index.sums.len() as u64 != self.meta.bytes.div_ceil(series_index::SUM_BYTES as u64) {
             return Err(damaged("the series index sums another number of bytes than the manifest says"));
         }
-        Ok((ranges, sums))
+        if index.summary.as_ref().map_or(0, Directory::body_bytes) != (len - proven) as u64 {
+            return Err(damaged("the summary is not as long as its directory says"));
+        }
+        Ok(index)
+    }
+
+    fn open_index(&self) -> Result<Arc<dyn File>> {
+        self.fs.open_read(&self.index_path)?.ok_or_else(|| self.lease.gone(&self.index_path))
+    }
+
+    /// The summary, if the segment has one.
+    #[cfg(feature = "sql")]
+    pub(crate) fn summary(&self, schema: &TableSchema) -> Result<Option<Arc<Directory>>> {
+        Ok(self.index(schema)?.summary.clone())
+    }
+
+    /// To read of `directory`, which is of this segment's summary.
+    pub(crate) fn summary_reader(&self, directory: Arc<Directory>) -> Result<SummaryReader> {
+        let body_start = self.meta.index_bytes.saturating_sub(directory.body_bytes());
+        Ok(SummaryReader::new(self.open_index()?, directory, body_start))
     }
 
     /// The footer, read under `sums`: from here on every byte is checked before anybody believes it.
-    fn load(
-        &self,
-        schema: &TableSchema,
-        ranges: Vec<series_index::SeriesRange>,
-        sums: Vec<u32>,
-    ) -> Result<SegmentIndex> {
-        let sums: Arc<[u32]> = sums.into();
+    fn load(&self, schema: &TableSchema, index: Index) -> Result<SegmentIndex> {
+        let sums: Arc<[u32]> = index.sums.into();
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let segment = self.open(&sums, true)?;
-        let plain = ArrowReaderMetadata::load(&segment, options.clone()).map_err(|error| self.damaged(error))?;
+        let met = segment.met();
+        let plain = ArrowReaderMetadata::load(&segment, options.clone());
+        let plain = plain.map_err(|error| met.or_damaged(&self.path, error))?;
         let options = options.with_schema(stored_schema(schema, plain.schema()));
         let footer =
             ArrowReaderMetadata::try_new(plain.metadata().clone(), options).map_err(|error| self.damaged(error))?;
@@ -212,7 +240,7 @@ impl Segment {
         if u64::try_from(rows) != Ok(self.meta.rows) {
             return Err(self.damaged(format!("the footer says {rows} rows, the manifest {}", self.meta.rows)));
         }
-        Ok(SegmentIndex { footer, ranges: ranges.into(), sums })
+        Ok(SegmentIndex { footer, ranges: index.ranges.into(), sums, summary: index.summary.map(Arc::new) })
     }
 
     /// The rows of each series, in the order of rows.
@@ -293,17 +321,18 @@ impl Segment {
         }
         let mask = ProjectionMask::roots(index.footer.metadata().file_metadata().schema_descr(), wanted);
         let file = self.open(&index.sums, hold)?;
+        let met = file.met();
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, index.footer.clone())
             .with_projection(mask)
             .with_batch_size(batch_rows);
         if let Some(rows) = rows {
             builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(rows.into_iter(), total));
         }
-        let reader = builder.build().map_err(|error| self.damaged(error))?;
+        let reader = builder.build().map_err(|error| met.or_damaged(&self.path, error))?;
         let projected = columns.project(projection).map_err(|error| self.damaged(error))?;
         let (path, projected) = (self.path.clone(), Arc::new(projected));
         Ok(Box::new(reader.map(move |batch| {
-            let damaged = |error: arrow::error::ArrowError| Error::corrupted(&path, 0, error.to_string());
+            let damaged = |error: arrow::error::ArrowError| met.or_damaged(&path, error);
             arrange(&batch.map_err(damaged)?, &projected).map_err(damaged)
         })))
     }

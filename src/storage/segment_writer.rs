@@ -20,6 +20,7 @@ use crate::model::TableSchema;
 use super::edit::{SegmentMeta, Tier};
 use super::encoding::properties;
 use super::series_index::{self, SUM_BYTES, SeriesRange};
+use super::summary::{Builder, Kind};
 
 /// The path of a segment's Parquet file.
 pub(crate) fn parquet_path(dir: &Path, id: u64) -> PathBuf {
@@ -85,6 +86,7 @@ pub(crate) struct SegmentWriter {
     /// Made with the first rows, whose values say how to encode.
     parquet: Option<ArrowWriter<Sink>>,
     ranges: Vec<SeriesRange>,
+    summary: Builder,
     rows: u64,
     finished: bool,
 }
@@ -95,7 +97,8 @@ impl SegmentWriter {
         fs.remove(&temporary)?;
         let file = fs.create(&temporary)?;
         let (ranges, dir) = (Vec::new(), dir.into());
-        Ok(Self { fs, dir, content, temporary, file, parquet: None, ranges, rows: 0, finished: false })
+        let summary = Builder::new(kinds(&content.schema));
+        Ok(Self { fs, dir, content, temporary, file, parquet: None, ranges, summary, rows: 0, finished: false })
     }
 
     /// Adds rows, which come after those before in a segment's order.
@@ -110,6 +113,7 @@ impl SegmentWriter {
         let batch = RecordBatch::try_new(schema.segment_arrow(), columns);
         let batch = batch.map_err(|error| Error::batch(&schema.name, error))?;
         parquet.write(&batch).map_err(|error| failed(&self.file, error))?;
+        self.summary.take(&series, &times, batch.columns().get(1 + schema.tags.len()..).unwrap_or_default());
         series_index::extend(&mut self.ranges, &series, &times);
         self.rows += series.len() as u64;
         Ok(())
@@ -127,7 +131,8 @@ impl SegmentWriter {
             None => (0, Vec::new()),
         };
         self.file.sync_data()?;
-        let index = series_index::encode(self.content.id, &self.ranges, &sums);
+        let summary = std::mem::take(&mut self.summary).finish(bytes);
+        let index = series_index::encode(self.content.id, &self.ranges, &sums, summary.as_ref());
         // Syncs the directory too, after both names are there.
         self.fs.rename(&self.temporary, &path)?;
         fs::publish(&*self.fs, &index_path(&self.dir, self.content.id), &index)?;
@@ -158,6 +163,11 @@ impl Drop for SegmentWriter {
             let _ = self.fs.remove(&self.temporary).and_then(|()| remove(&*self.fs, &self.dir, self.content.id));
         }
     }
+}
+
+/// What a summary keeps of the table's fields.
+fn kinds(schema: &TableSchema) -> Vec<Kind> {
+    schema.field_types().map(|field| Kind::of(&field.arrow())).collect()
 }
 
 fn failed(file: &Arc<dyn File>, error: parquet::errors::ParquetError) -> Error {

@@ -4,13 +4,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, StringViewArray};
+use arrow::array::{Array, ArrayRef, Float64Array, StringViewArray};
 use proptest::prelude::*;
 
 use super::control::{Control, Ends};
 use super::frame_log::{FrameLog, Kind};
 use super::series_index::{self, ranges};
 use super::series_view::{CHUNK_SERIES, SeriesView};
+use super::summary;
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
 use crate::fs::sim::SimFs;
@@ -24,7 +25,7 @@ fn opened(bytes: &[u8], kind: Kind, durable_end: u64) -> Result<(Vec<Vec<u8>>, u
     fs.create_dir(Path::new("/store")).unwrap();
     let file = fs.create(Path::new(PATH)).unwrap();
     file.write_at(bytes, 0).unwrap();
-    FrameLog::open(file, kind, durable_end, false).map(|opened| (opened.payloads, opened.cut_bytes))
+    FrameLog::open(file, kind, durable_end, false, |_| Ok(())).map(|opened| (opened.payloads, opened.cut_bytes))
 }
 
 /// A log of five frames, and where each ends.
@@ -84,13 +85,25 @@ fn a_flipped_bit_before_the_last_frame_is_damage_and_in_it_a_tail() {
 fn every_flipped_bit_of_a_series_index_is_noticed() {
     let index = ranges(&[4, 4, 9, 9, 9, 2], &[5, 6, -3, 0, 7, i64::MAX]);
     assert_eq!(index.len(), 3);
-    let bytes = series_index::encode(11, &index, &[1, 2, 3]);
-    assert_eq!(series_index::decode(Path::new("x"), 11, &bytes).unwrap(), (index, vec![1, 2, 3]));
+    let bytes = series_index::encode(11, &index, &[1, 2, 3], None);
+    let found = series_index::decode(Path::new("x"), 11, &bytes).unwrap();
+    assert_eq!((found.ranges, found.sums), (index.clone(), vec![1, 2, 3]));
+    assert!(found.summary.is_none());
     assert!(series_index::decode(Path::new("x"), 12, &bytes).is_err(), "an index of another segment");
-    for bit in 0..bytes.len() * 8 {
-        let mut flipped = bytes.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        assert!(series_index::decode(Path::new("x"), 11, &flipped).is_err(), "bit {bit}");
+    let mut summary = summary::Builder::new(vec![summary::Kind::Float]);
+    let values: ArrayRef = Arc::new(Float64Array::from(vec![1.5; 6]));
+    summary.take(&[4, 4, 9, 9, 9, 2], &[5, 6, -3, 0, 7, 9], &[values]);
+    let with_summary = series_index::encode(11, &index, &[1, 2, 3], summary.finish(u64::MAX).as_ref());
+    let proven = series_index::proven_bytes(Path::new("x"), &with_summary).unwrap();
+    let found = series_index::decode(Path::new("x"), 11, &with_summary[..proven]).unwrap();
+    assert_eq!((found.ranges, found.sums), (index, vec![1, 2, 3]));
+    assert_eq!(found.summary.unwrap().body_bytes(), (with_summary.len() - proven) as u64);
+    for bytes in [&bytes[..], &with_summary[..proven]] {
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(series_index::decode(Path::new("x"), 11, &flipped).is_err(), "bit {bit}");
+        }
     }
 }
 

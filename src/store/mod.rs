@@ -4,10 +4,13 @@ mod care;
 mod close;
 mod create;
 mod handle;
+#[cfg(feature = "feed")]
+mod import;
 mod open;
 mod quarantine;
 mod reader;
 mod recovery;
+mod salvage;
 #[cfg(feature = "sql")]
 mod source;
 mod table;
@@ -28,7 +31,7 @@ use crate::options::Options;
 
 use handle::Handle;
 pub use reader::Reader;
-pub use recovery::Recovery;
+pub use recovery::{LeftOut, Recovery};
 pub use table::Table;
 pub use upkeep::{Maintained, Pause};
 pub use writer::Writer;
@@ -65,6 +68,8 @@ pub(crate) struct Inner {
     background: Background,
     recovery: Recovery,
     quarantine: quarantine::Quarantine,
+    #[cfg(feature = "feed")]
+    ledger: crate::feed::import::ledger::Ledger,
     /// Held for as long as the store is open: until it is closed, or else until the last handle is dropped.
     lock: Mutex<Option<create::WriterLock>>,
     #[cfg(feature = "sql")]
@@ -233,6 +238,17 @@ impl Store {
     pub fn query(&self, text: &str) -> Result<crate::query::Rows> {
         self.inner.core.check_open()?;
         self.inner.engine.query(text)
+    }
+
+    /// A session that sees what `policy` shows, for readers who may not see everything. It reads the live store, as
+    /// [`query`](Self::query) does.
+    ///
+    /// # Errors
+    /// [`UnknownTable`](Error::UnknownTable), [`InvalidPolicy`](Error::InvalidPolicy).
+    #[cfg(feature = "sql")]
+    pub fn session_for(&self, policy: &crate::query::Policy) -> Result<crate::query::PolicySession> {
+        self.inner.core.check_open()?;
+        crate::query::PolicySession::new(self.inner.engine.clone(), policy)
     }
 
     /// A DataFusion session over the live store, without the guards of [`sql`](Self::sql): for trusted callers.

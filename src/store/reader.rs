@@ -140,6 +140,15 @@ impl Reader {
         self.inner.engine.query(text)
     }
 
+    /// A session that sees what `policy` shows, as [`Store::session_for`].
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(feature = "sql")]
+    pub fn session_for(&self, policy: &crate::query::Policy) -> Result<crate::query::PolicySession> {
+        crate::query::PolicySession::new(self.inner.engine.clone(), policy)
+    }
+
     /// A DataFusion session over the live store, as [`Store::session`].
     #[cfg(feature = "sql")]
     pub fn session(&self) -> datafusion::prelude::SessionContext {

@@ -214,13 +214,13 @@ def within(part):
 
 
 def ranked(part):
-    """Whether the rank of our answer is within a percent, and a number, of the one asked for."""
+    """Whether the rank of our answer is within two percent, and a number, of the one asked for: what is promised."""
 
     def compare(ours, theirs):
         (mine,), numbers = ours[0], sorted(row[0] for row in theirs)
         if not numbers or mine is None:
             return not numbers and mine is None
-        slack = 0.01 + 1.0 / len(numbers)
+        slack = 0.02 + 1.0 / len(numbers)
         # Both of them are rounded for comparing.
         off = abs(mine) * 10.0 ** (1 - DIGITS)
         below = sum(value < mine - off for value in numbers) / len(numbers)

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod bad_input;
+mod callers;
 #[cfg(feature = "sql")]
 mod care;
 mod chance;
@@ -15,6 +16,10 @@ mod fixtures;
 mod fork;
 #[cfg(feature = "sql")]
 mod freshness;
+#[cfg(all(feature = "sql", feature = "feed"))]
+mod hostile;
+#[cfg(feature = "feed")]
+mod import;
 mod kill;
 mod model;
 mod numbered;
@@ -23,6 +28,7 @@ mod readers;
 mod reopen;
 #[cfg(feature = "sql")]
 mod slt;
+mod soak;
 #[cfg(feature = "sql")]
 mod sql;
 mod twice;

@@ -73,8 +73,8 @@ pub(super) const REFERENCE: &[Entry] = &[
                   date_bin_wallclock_gapfill. Null takes the last value before it in its group that is not null, at \
                   most `max_gap` older, from bin to bin; before the first value it stays null, and so does a group \
                   without any. `max_gap` is a constant interval; without it any age will do. To seed the first bins \
-                  with values from before the range, begin the range of WHERE earlier, and leave the early bins out of \
-                  an outer query. Any type. Errors: outside of a gap-filled query; a max_gap that is not positive.",
+                  with values from before the range, begin the range of WHERE earlier and leave the early bins out by \
+                  HAVING: `WHERE time >= from - INTERVAL '1 day' .. HAVING minute >= from`. Any type. Errors: outside of a gap-filled query; a max_gap that is not positive.",
         example: "SELECT date_bin_gapfill(INTERVAL '1 minute', t) AS minute, locf(max(v), INTERVAL '1 minute') \
                   FROM (VALUES (TIMESTAMP '2026-01-01 00:00:10', 3), (TIMESTAMP '2026-01-01 00:03:10', 5)) AS x(t, v) \
                   WHERE t >= TIMESTAMP '2026-01-01 00:00:00' AND t < TIMESTAMP '2026-01-01 00:04:00' \

@@ -34,8 +34,8 @@ pub(super) const REFERENCE: &[Entry] = &[
         details: "An aggregate; bytes of at most some 3.3 KB, however many the values. Store them, as in a rollup, merge \
                   them with sketch_merge, ask with sketch_quantile. Null and NaN are left out, infinities are counted \
                   exactly; a group without a number gives null. The answer to a quantile q is a value whose rank is within \
-                  1 percent of q of all ranks (half a percent is what tests measure, merged or not), and nearer at both \
-                  ends; 0 and 1 are exact. Errors: a value that is no number. Cost: memory of 12 KB a group at most. \
+                  2 percent of q of all ranks (within half a percent of many values, merged or not; the most is seen \
+                  of a few hundred with many equal ones), and nearer at both ends; 0 and 1 are exact. Errors: a value that is no number. Cost: memory of 12 KB a group at most. \
                   Method: merging t-digest of 200 centroids (Dunning and Ertl, 2019), DataFusion's.",
         example: "SELECT sketch_quantile(percentile_sketch(v), 0.5) AS median FROM (VALUES (1.0), (2.0), (9.0)) AS x(v)\n\
                   -- 2.0",

@@ -17,6 +17,8 @@ pub(super) const INODE: usize = SECTOR_BYTES + 32;
 const EPOCH: usize = 2 * SECTOR_BYTES;
 const CUTS_BEGUN: usize = EPOCH + 8;
 const CUTS_DONE: usize = EPOCH + 16;
+/// Offset of the record of a close.
+const CLOSED: usize = 3 * SECTOR_BYTES;
 const STATES: usize = PAGE_BYTES;
 const STATE_BYTES: usize = SECTOR_BYTES + SLOTS_MAX * SLOT_BYTES;
 const CUTS: usize = STATES + 2 * STATE_BYTES;
@@ -24,6 +26,11 @@ const CUT_BYTES: usize = SECTOR_BYTES + SLOTS_MAX * ROWS_BYTES;
 pub(super) const FILE_BYTES: usize = (CUTS + 2 * CUT_BYTES).next_multiple_of(PAGE_BYTES);
 /// Words of a state before its checksum.
 const STATE_WORDS: usize = 7;
+/// Words of the record of a close before its checksum.
+const CLOSED_WORDS: usize = 4;
+
+/// A block and its generation.
+pub(crate) type BlockLife = (u64, u64);
 
 /// What the page says of the rest of the store, all of it durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,6 +183,42 @@ impl<M: Memory> Page<M> {
         let whole = of == number && word(CUTS_BEGUN) < number + 2;
         whole.then_some(Cut { epoch, rows })
     }
+
+    /// Writes the record of a close: the cut of these rows, and a sum over it.
+    pub(super) fn close(&self, rows: &[(BlockLife, u64)]) {
+        let number = self.begin_cut();
+        self.end_cut(number, rows);
+        let words = [self.epoch(), number, rows.len() as u64, sum_of(rows)];
+        for (word, value) in words.iter().chain([&checksum(&words)]).enumerate() {
+            // Relaxed: nobody reads it before this process has ended, or while another opens the store under its lock.
+            self.0.word(CLOSED + 8 * word).store(*value, Ordering::Relaxed);
+        }
+    }
+
+    /// Rows of the record of a close, if it holds.
+    pub(super) fn closed(&self) -> Vec<(BlockLife, u64)> {
+        // Relaxed: the store's lock is held, and its last holder wrote this.
+        let word = |at: usize| self.0.word(at).load(Ordering::Relaxed);
+        let words: [u64; CLOSED_WORDS] = std::array::from_fn(|number| word(CLOSED + 8 * number));
+        let [epoch, number, used, sum] = words;
+        let used = usize::try_from(used).unwrap_or(usize::MAX);
+        if word(CLOSED + 8 * CLOSED_WORDS) != checksum(&words) || used > SLOTS_MAX {
+            return Vec::new();
+        }
+        let slot = |slot: usize| {
+            let at = state_at(epoch) + SECTOR_BYTES + slot * SLOT_BYTES;
+            ((word(at), word(at + 8)), word(cut_at(number) + SECTOR_BYTES + slot * ROWS_BYTES))
+        };
+        let rows: Vec<_> = (0..used).map(slot).collect();
+        // A later life may have written over a part of it.
+        if sum_of(&rows) == sum { rows } else { Vec::new() }
+    }
+
+    /// Takes the record of a close back.
+    pub(super) fn reopen(&self) {
+        // Relaxed: as in `close`.
+        self.0.word(CLOSED + 8 * CLOSED_WORDS).store(0, Ordering::Relaxed);
+    }
 }
 
 fn state_at(epoch: u64) -> usize {
@@ -186,7 +229,11 @@ fn cut_at(number: u64) -> usize {
     CUTS + if number.is_multiple_of(2) { 0 } else { CUT_BYTES }
 }
 
-fn checksum(words: &[u64; STATE_WORDS]) -> u64 {
+fn sum_of(rows: &[(BlockLife, u64)]) -> u64 {
+    rows.iter().fold(0, |sum, ((block, generation), rows)| checksum(&[sum, *block, *generation, *rows]))
+}
+
+fn checksum(words: &[u64]) -> u64 {
     let mut hasher = crc32fast::Hasher::new();
     words.iter().for_each(|word| hasher.update(&word.to_le_bytes()));
     // Never zero, so that a state of zeros does not hold.

@@ -4,11 +4,13 @@
 //! index, and the index has those of the segment's bytes. So an index that was made again and sums to what the manifest says
 //! is the one that was lost, and vouches for the segment.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray};
 use arrow::datatypes::TimestampNanosecondType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::ParquetMetaData;
@@ -16,12 +18,13 @@ use parquet::file::metadata::ParquetMetaData;
 use super::Segment;
 use crate::error::{Error, Result};
 use crate::fs;
-use crate::model::TableSchema;
 use crate::model::names::TIME;
+use crate::model::{Field, TableSchema};
 use crate::storage::metadata_cache::SegmentIndex;
 use crate::storage::segment_writer::Sums;
-use crate::storage::series_index::{self, SUM_BYTES, SeriesRange};
+use crate::storage::series_index::{self, Index, SUM_BYTES, SeriesRange};
 use crate::storage::series_table::SeriesTable;
+use crate::storage::summary::{Builder, Kind, Stats};
 
 /// Bytes read at a time: many pieces of a checksum.
 const CHUNK_BYTES: usize = 64 * SUM_BYTES;
@@ -57,24 +60,61 @@ impl Segment {
         series: &SeriesTable,
         on_read: &mut OnRead<'_>,
     ) -> Result<Vec<Flaw>> {
-        let (ranges, sums) = match self.read_index() {
+        let index = match self.read_index() {
             Ok(index) => index,
             // Without the index no byte of the segment is believed, so none of its rows can be read.
             Err(error) => return Ok(vec![Flaw::of(error, self.meta.rows, &self.index_path)]),
         };
         on_read(self.meta.index_bytes)?;
-        let bad = match self.bad_pieces(&sums, on_read) {
+        let mut flaws = match self.check_summary(&index) {
+            Ok(()) => Vec::new(),
+            // The rows are all there.
+            Err(error) => vec![Flaw::of(error, 0, &self.index_path)],
+        };
+        let bad = match self.bad_pieces(&index.sums, on_read) {
             Ok(bad) => bad,
             Err(error @ Error::Stopped { .. }) => return Err(error),
             Err(error) => return Ok(vec![Flaw::of(error, self.meta.rows, &self.path)]),
         };
-        let index = self.load(schema, ranges, sums);
+        let index = self.load(schema, index);
         if !bad.is_empty() {
             let footer = index.as_ref().ok().map(|index| index.footer.metadata().as_ref());
-            return Ok(bad.into_iter().map(|(bytes, reason)| self.bad_bytes(&bytes, reason, footer)).collect());
+            flaws.extend(bad.into_iter().map(|(bytes, reason)| self.bad_bytes(&bytes, reason, footer)));
+            return Ok(flaws);
         }
         let rows = index.and_then(|index| self.check_rows(&index, schema, series));
-        Ok(rows.err().map(|error| Flaw::of(error, self.meta.rows, &self.path)).into_iter().collect())
+        flaws.extend(rows.err().map(|error| Flaw::of(error, self.meta.rows, &self.path)));
+        Ok(flaws)
+    }
+
+    /// Reads all of the summary, and holds its cells against the index.
+    fn check_summary(&self, index: &Index) -> Result<()> {
+        let Some(directory) = &index.summary else { return Ok(()) };
+        let other = || Error::corrupted(&self.index_path, 0, "the summary has other cells than the series index");
+        let directory = Arc::new(directory.clone());
+        let reader = self.summary_reader(directory.clone())?;
+        for chunk in &directory.chunks {
+            let cells = reader.cells(chunk)?;
+            let mut next = 0;
+            let ranges = index.ranges.iter().skip(chunk.first_entry);
+            for (range, count) in ranges.zip(&cells.of_entry) {
+                let of_range = next..next + count;
+                next = of_range.end;
+                let rows = cells.rows.get(of_range.clone()).unwrap_or_default();
+                let first = cells.first_at.get(of_range.start);
+                let last = of_range.end.checked_sub(1).and_then(|last| cells.last_at.get(last));
+                let same = rows.iter().map(|rows| u64::from(*rows)).sum::<u64>() == range.rows
+                    && first == Some(&range.min_time)
+                    && last == Some(&range.max_time);
+                if !same {
+                    return Err(other());
+                }
+            }
+            for field in 0..directory.fields.len() {
+                reader.field(chunk, &cells, field, Stats::ALL)?;
+            }
+        }
+        Ok(())
     }
 
     /// Ranges of bytes that are not what was written, and why each is thought so.
@@ -117,7 +157,7 @@ impl Segment {
 
     /// Decodes every column of every row and holds them against the index and the manifest.
     fn check_rows(&self, index: &SegmentIndex, schema: &TableSchema, series: &SeriesTable) -> Result<()> {
-        let found = self.ranges_of_rows(index, schema, series)?;
+        let found = self.walk(index, schema, series, None)?.ranges;
         if *found != *index.ranges {
             return Err(Error::corrupted(&self.index_path, 0, "the series index has other ranges than the rows"));
         }
@@ -134,52 +174,99 @@ impl Segment {
         Ok(())
     }
 
-    /// The ranges that the rows make, after checking their order.
-    fn ranges_of_rows(
-        &self,
+    /// Goes through the rows, checks their order, and has `summary` take them.
+    fn walk<'a>(
+        &'a self,
         index: &SegmentIndex,
-        schema: &TableSchema,
-        series: &SeriesTable,
-    ) -> Result<Vec<SeriesRange>> {
+        schema: &'a TableSchema,
+        series: &'a SeriesTable,
+        summary: Option<Builder>,
+    ) -> Result<Walk<'a>> {
         let file = self.open(&index.sums, true)?;
+        let met = file.met();
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, index.footer.clone()).build();
-        let mut walk =
-            Walk { segment: self, schema, series, tags: Vec::new(), ranges: Vec::new(), row: 0, last: i64::MIN };
-        for batch in reader.map_err(|error| self.damaged(error))? {
-            walk.take(&batch.map_err(|error| self.damaged(error))?)?;
+        let (tags, ranges) = (Vec::new(), Vec::new());
+        let mut walk = Walk { segment: self, schema, series, tags, ranges, row: 0, last: i64::MIN, summary };
+        for batch in reader.map_err(|error| met.or_damaged(&self.path, error))? {
+            walk.take(&batch.map_err(|error| met.or_damaged(&self.path, error))?)?;
         }
         if walk.row != self.meta.rows {
             return Err(self.damaged(format!("it has {} rows, the manifest says {}", walk.row, self.meta.rows)));
         }
-        Ok(walk.ranges)
+        Ok(walk)
     }
 
     /// The bytes of a series index that is gone or damaged, made again from what is left.
     ///
-    /// An error if they are not those that were lost, which means that the segment is damaged too.
+    /// An error if they are not those that were lost, which means that the segment is damaged too, or that another version
+    /// of the crate made the summary.
     pub(crate) fn rebuilt_index(&self, schema: &TableSchema, series: &SeriesTable) -> Result<Vec<u8>> {
         let sums = self.sum()?;
-        let proven = |bytes: &[u8]| series_index::checksum_of(bytes) == Some(self.meta.index_checksum);
-        // Where only the sums or the head are damaged, the entries are still there.
-        if let Some(old) = self.fs.open(&self.index_path)?
-            && let Some(entries) = series_index::entries_of(&fs::read_all(&*old)?, self.meta.series)
-        {
-            let bytes = series_index::assemble(self.meta.id, entries, &sums);
-            if proven(&bytes) {
-                return Ok(bytes);
+        // Where only the sums or the head are damaged, the rest is still there.
+        if let Some(old) = self.fs.open(&self.index_path)? {
+            let old = fs::read_all(&*old)?;
+            let remains = [false, true].map(|with| series_index::remains(&old, self.meta.series, sums.len(), with));
+            for (entries, summary) in remains.into_iter().flatten() {
+                let bytes = series_index::assemble(self.meta.id, entries, &sums, summary.as_ref());
+                if self.proves(&bytes)? {
+                    return Ok(bytes);
+                }
             }
         }
         // Parquet's reader believes a footer to the point of a panic, and of this one nobody knows.
-        let ranges = catch_unwind(AssertUnwindSafe(|| {
-            let index = self.load(schema, Vec::new(), sums.clone())?;
-            self.ranges_of_rows(&index, schema, series)
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            let index = self.load(schema, Index { ranges: Vec::new(), sums: sums.clone(), summary: None })?;
+            // The fields that there were when it was written.
+            let has = |field: &&Field| index.footer.schema().index_of(&field.name).is_ok();
+            let fields = schema.fields.iter().take_while(has).map(|field| Kind::of(&field.field_type.arrow()));
+            let Walk { ranges, summary, .. } =
+                self.walk(&index, schema, series, Some(Builder::new(fields.collect())))?;
+            let summary = summary.and_then(|summary| summary.finish(self.meta.bytes));
+            let with = |summary| series_index::encode(self.meta.id, &ranges, &sums, summary);
+            Ok([with(None), with(summary.as_ref())])
         }));
-        let ranges = ranges.unwrap_or_else(|_| Err(self.damaged("it cannot be decoded")))?;
-        let bytes = series_index::encode(self.meta.id, &ranges, &sums);
-        if proven(&bytes) {
-            return Ok(bytes);
+        let made = made.unwrap_or_else(|_| Err(self.damaged("it cannot be decoded")))?;
+        for bytes in made {
+            if self.proves(&bytes)? {
+                return Ok(bytes);
+            }
         }
         Err(self.damaged("neither it nor its series index is what was written"))
+    }
+
+    /// The tag values of those of the `wanted` series that the segment has rows of.
+    pub(crate) fn tags_of(&self, schema: &TableSchema, wanted: &BTreeSet<u32>) -> Result<BTreeMap<u32, Vec<String>>> {
+        let index = self.index(schema)?;
+        let ranges: Vec<_> = index.ranges.iter().filter(|range| wanted.contains(&range.series)).collect();
+        let first = ranges.iter().map(|range| range.row_start..range.row_start + 1).collect();
+        // Time comes first, the tags after it.
+        let tags: Vec<usize> = (1..=schema.tags.len()).collect();
+        let mut ids = ranges.iter().map(|range| range.series);
+        let mut found = BTreeMap::new();
+        for batch in self.read(schema, &tags, Some(first), None, 1_024)? {
+            let batch = batch?;
+            for row in 0..batch.num_rows() {
+                let value = |column: &ArrayRef| Some(column.as_string_view_opt()?.value(row).to_string());
+                let values: Option<Vec<String>> = batch.columns().iter().map(value).collect();
+                let values = values.ok_or_else(|| self.damaged("its tags are no strings"))?;
+                found.extend(ids.next().map(|id| (id, values)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether an index is the one that the manifest says, summary and all.
+    fn proves(&self, bytes: &[u8]) -> Result<bool> {
+        if series_index::checksum_of(bytes) != Some(self.meta.index_checksum)
+            || bytes.len() as u64 != self.meta.index_bytes
+        {
+            return Ok(false);
+        }
+        let (proven, body) = bytes
+            .split_at_checked(series_index::proven_bytes(&self.index_path, bytes)?)
+            .ok_or_else(|| self.damaged("the series index is cut short"))?;
+        let index = series_index::decode(&self.index_path, self.meta.id, proven)?;
+        Ok(index.summary.is_none_or(|directory| directory.holds(body)))
     }
 
     /// Checksums of the file's bytes as they are now.
@@ -209,6 +296,8 @@ struct Walk<'a> {
     ranges: Vec<SeriesRange>,
     row: u64,
     last: i64,
+    /// Made again of the rows.
+    summary: Option<Builder>,
 }
 
 impl Walk<'_> {
@@ -223,8 +312,14 @@ impl Walk<'_> {
         if times.null_count() > 0 || columns.iter().any(|column| column.null_count() > 0) {
             return Err(self.segment.damaged("it has rows without a time or a tag"));
         }
+        let mut series = Vec::with_capacity(batch.num_rows());
         for (row, time) in times.values().iter().enumerate() {
             self.row(&columns, row, *time)?;
+            series.extend(self.ranges.last().map(|range| range.series));
+        }
+        if let Some(summary) = &mut self.summary {
+            let fields = self.schema.fields.iter().map_while(|field| batch.column_by_name(&field.name).cloned());
+            summary.take(&series, times.values(), &fields.collect::<Vec<_>>());
         }
         Ok(())
     }

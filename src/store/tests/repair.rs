@@ -210,3 +210,28 @@ fn a_crash_at_any_operation_of_taking_back_is_finished_too() {
         }
     }
 }
+
+#[test]
+fn a_damaged_summary_is_made_again_and_costs_no_rows() {
+    let fs = SimFs::new(7);
+    let store = open_sim(&fs).unwrap();
+    let table = store.table(Schema::new("cpu").tag("host").f64("usage", "%").i64("n", "")).unwrap();
+    let mut writer = table.writer().unwrap();
+    for n in 0..1_600_i64 {
+        let usage = (n * 2_654_435_761 % 1_009) as f64 / 3.0;
+        let _ = writer.append_at(Time::from_nanos(n * 1_000_000_000), row! { host: "a", usage: usage, n: n }).unwrap();
+    }
+    store.seal().unwrap();
+    let index = files(&fs, "/store")[INDEX].clone();
+    assert_eq!(index[8], 2, "there is a summary");
+    for at in (0..index.len()).step_by(7) {
+        flip(&fs, INDEX, at, at % 8);
+        let found = store.verify().unwrap();
+        assert_eq!(found.damages.len(), 1, "byte {at}: {found}");
+        let repair = store.repair().unwrap();
+        assert_eq!(how(&repair), [(1, Mending::IndexRebuilt)], "byte {at}: {repair}");
+        assert_eq!(files(&fs, "/store")[INDEX], index, "byte {at}");
+    }
+    let damage = store.verify().unwrap();
+    assert!(damage.is_whole(), "{damage}");
+}
