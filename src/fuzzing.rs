@@ -8,7 +8,7 @@ mod damaged;
 mod decoders;
 mod intake;
 mod operations;
-#[cfg(feature = "sql")]
+#[cfg(all(fuzzing, feature = "sql"))]
 mod statements;
 #[cfg(test)]
 mod tests;
@@ -26,7 +26,7 @@ pub use decoders::decoders;
 pub use intake::import_text;
 pub use intake::{batch_ingest, names};
 pub use operations::store_ops;
-#[cfg(feature = "sql")]
+#[cfg(all(fuzzing, feature = "sql"))]
 pub use statements::sql_text;
 
 const STORE: &str = "/store";
