@@ -16,7 +16,7 @@ mod storage;
 mod store;
 mod sync;
 
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 

@@ -126,7 +126,8 @@ pub(crate) fn cut(mapping: &Mapping, layout: &Layout, rows: usize) {
     let kept = of_rows(read(mapping, layout).into_iter(), rows);
     for at in 0..MARKS_MAX {
         let wanted = kept.get(at).copied().unwrap_or_default();
-        // What is as it should be is not written again: opening a store makes no page dirty that it need not.
+        // What is as it should be is not written again: opening a store makes no page dirty that it need not. Relaxed: at
+        // recovery nobody else looks.
         if mapping.word(place(layout, at)).load(Ordering::Relaxed) != wanted.word() {
             write(mapping, layout, at, wanted);
         }

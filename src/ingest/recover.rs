@@ -160,6 +160,7 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
     if kept == 0 {
         return nothing(mapping);
     }
+    // Release: a reader in another process that still has the block sees rows that are whole, as from its writer.
     mapping.word(PUBLISHED).store(kept as u64, Ordering::Release);
     mapping.word(HEAP_USED).store(heap_bytes as u64, Ordering::Release);
     marks::cut(&mapping, &layout, kept);

@@ -22,8 +22,6 @@ pub(crate) mod merge;
 pub(crate) mod overlap;
 pub(crate) mod scan;
 pub(crate) mod sort;
-#[cfg(all(test, denyut_loom))]
-mod tests;
 pub(crate) mod view;
 
 use std::sync::Arc;

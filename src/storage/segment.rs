@@ -65,15 +65,18 @@ impl Lease {
 
     /// The store has the segment under this pin too.
     pub(crate) fn extend(&self, pin: u64) {
+        // Relaxed: see the type.
         self.pin.fetch_max(pin, Ordering::Relaxed);
     }
 
     /// Ends it: the files are being removed.
     pub(crate) fn end(&self) {
+        // Relaxed: see the type.
         self.ended.store(true, Ordering::Relaxed);
     }
 
     fn has_ended(&self) -> bool {
+        // Relaxed: see the type.
         let moved_on = |control: &Arc<Control>| control.pin() != Some(self.pin.load(Ordering::Relaxed));
         self.ended.load(Ordering::Relaxed) || self.control.as_ref().is_some_and(moved_on)
     }

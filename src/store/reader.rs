@@ -71,6 +71,7 @@ impl Reader {
         let spill = {
             use std::sync::atomic::{AtomicU64, Ordering};
             static READERS: AtomicU64 = AtomicU64::new(0);
+            // Relaxed: the read-modify-write alone makes each number unique.
             let number = READERS.fetch_add(1, Ordering::Relaxed);
             std::env::temp_dir().join(format!("denyut-spill-{}-{number}", std::process::id()))
         };
