@@ -11,7 +11,6 @@ mod following;
 mod imports;
 mod ingest_time;
 mod lifecycle;
-mod long_strings;
 mod model;
 mod power_loss;
 mod quarantine;

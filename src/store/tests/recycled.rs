@@ -133,26 +133,3 @@ fn a_full_budget_is_an_error_until_a_reader_lets_go() {
     let _ = writer.append_to(series, time, &[Value::F64(0.0), Value::F64(accepted as f64)]).unwrap();
     assert_eq!(found(table.scan().unwrap()).len() as i64, accepted + 1);
 }
-
-#[test]
-fn blocks_that_readers_hold_make_way_when_the_budget_is_met() {
-    let fs = SimFs::new(6);
-    let options = Store::options().block_bytes_min(64 << 10).block_bytes_max(64 << 10).live_bytes_max(512 << 10);
-    let options = options.overload(crate::Overload::Fail).without_background();
-    let store = Store::open_on(fs.clone(), options, Path::new("/store")).unwrap();
-    let table = store.table(numbers()).unwrap();
-    let (mut writer, series) = (table.writer().unwrap(), table.series(["a"]).unwrap());
-    let reader = Reader::open_on(fs, &Store::options().without_background(), Path::new("/store")).unwrap();
-    let (mut scans, mut from) = (Vec::new(), 0);
-    // Twice as many as there may be.
-    for _ in 0..16 {
-        from = fill(&store, &mut writer, series, (from, 1), |_| false);
-        scans.push((from, reader.scan("numbers").unwrap()));
-    }
-    for (rows, scan) in scans {
-        let found = found(scan);
-        assert_eq!(found.len() as i64, rows);
-        assert!(found.iter().all(|(number, value)| *value == Some(*number as f64)), "rows of another life");
-    }
-    assert_eq!(found(table.scan().unwrap()).len() as i64, from);
-}
