@@ -35,6 +35,7 @@ use crate::storage::pin::HeldPin;
 
 use super::aside::Partial;
 use super::cut::look;
+use super::last::LastTables;
 use super::{Snapshot, View};
 use following::Following;
 
@@ -62,6 +63,7 @@ struct Place {
 pub(crate) struct Follower {
     place: Place,
     snapshot_timeout: Duration,
+    pub(crate) last: Arc<LastTables>,
     pub(crate) origin: Origin,
     following: Mutex<Following>,
     idle: Idle,
@@ -107,6 +109,7 @@ impl Follower {
         let follower = Self {
             place,
             snapshot_timeout: options.snapshot_timeout,
+            last: Arc::new(LastTables::new(options.last_bytes_max)),
             origin: Origin::default(),
             following,
             idle,

@@ -241,7 +241,6 @@ impl Segment {
     }
 
     /// The rows of each series, in the order of rows.
-    #[cfg(feature = "sql")]
     pub(crate) fn series_ranges(&self, schema: &TableSchema) -> Result<Arc<[series_index::SeriesRange]>> {
         Ok(self.index(schema)?.ranges.clone())
     }

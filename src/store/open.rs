@@ -27,6 +27,7 @@ use crate::model::{Schema, TableId, TableSchema, names, quarantine};
 use crate::options::Options;
 use crate::snapshot::aside::Partial;
 use crate::snapshot::cut::Gate;
+use crate::snapshot::last::LastTables;
 use crate::snapshot::view::Stage;
 use crate::snapshot::{Aside, BlockView, TableState, View, ViewCell};
 use crate::storage::control::{BlockLife, Control, Ends};
@@ -105,7 +106,12 @@ impl Store {
         #[cfg(feature = "sql")]
         let engine = {
             let source = Arc::new(super::source::CoreSource(Arc::downgrade(&core)));
-            crate::query::Engine::new(source, core.options.clone(), opening.path.join(SPILL_DIR))?
+            crate::query::Engine::new(
+                source,
+                core.options.clone(),
+                opening.path.join(SPILL_DIR),
+                super::source::FUNCTIONS,
+            )?
         };
         let recovery = opening.recovery;
         Ok(Self {
@@ -114,6 +120,8 @@ impl Store {
                 background,
                 recovery,
                 quarantine: Quarantine::default(),
+                #[cfg(feature = "feed")]
+                registry: super::feeds::Registry::default(),
                 #[cfg(feature = "feed")]
                 ledger: crate::feed::import::ledger::Ledger::default(),
                 lock: Mutex::new(Some(lock)),
@@ -286,6 +294,7 @@ impl Opening {
             gate: Gate::default(),
             clock: Arc::new(Clock::after(clock, self.options.wall.clone())),
             cache,
+            last: Arc::new(LastTables::new(self.options.last_bytes_max)),
             counters: Counters::default(),
             partial,
             sealing: Mutex::default(),

@@ -135,14 +135,12 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
 fn handles_may_be_dropped_in_any_order() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("kota");
-    let mut rows = 0;
-    for order in orders(5) {
+    for (rows, order) in orders(5).into_iter().enumerate() {
         let store = Store::options().block_bytes_min(64 << 10).open(&path).unwrap();
         let table = store.table(water()).unwrap();
         assert_eq!(count(&table), rows, "{order:?}");
         let mut writer = table.writer().unwrap();
         writer.append(row! { gate: "a", level: 1.0 }).unwrap();
-        rows += 1;
         let mut scan = table.scan().unwrap();
         let batch = scan.next().unwrap().unwrap();
         let reader = Store::open_read_only(&path).unwrap();
