@@ -246,8 +246,12 @@ impl World {
         Ok(())
     }
 
-    /// What an append that returned is worth.
+    /// What an append that returned is worth: nothing on a machine that is gone, which writers do not notice before they
+    /// need it.
     fn done(&mut self, stream: impl Fn(&mut Ledger) -> &mut ledger::Stream, number: i64) {
+        if self.fs.is_gone() {
+            return;
+        }
         let synced = self.durability == Durability::EverySync;
         let stream = stream(&mut self.ledger);
         stream.done = number;

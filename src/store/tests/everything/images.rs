@@ -10,8 +10,8 @@ use super::ledger::After;
 use super::*;
 use crate::fs::sim::Take;
 
-/// Seeds that failed once, kept for good.
-const FAILED_ONCE: &[u64] = &[];
+/// Seeds that failed once, kept for good: rows appended in the memory of a machine that was gone counted as done.
+const FAILED_ONCE: &[u64] = &[1005];
 
 /// How an image is looked at.
 #[derive(Debug, Default)]
@@ -179,7 +179,7 @@ fn run_many(first: u64, images: u64, one_in: u64, threads: usize) {
 #[test]
 fn a_crash_at_any_operation_keeps_what_was_promised() {
     for seed in FAILED_ONCE {
-        let _ = run(*seed, 1);
+        let _ = run(*seed, 20);
     }
     let threads = setting("DENYUT_THREADS").unwrap_or(1) as usize;
     let (first, images) = (setting("DENYUT_SEED"), setting("DENYUT_CRASHES"));
