@@ -1,0 +1,80 @@
+//! denyut beside what one would pick instead, on the same work, in the same run. `../README.md` says how to run it.
+
+mod answers;
+mod data;
+mod ours;
+mod peer;
+mod report;
+mod round;
+mod sqlite;
+mod worker;
+
+use std::path::{Path, PathBuf};
+
+use workload::devops::Scale;
+
+/// What a step of the bench gives: anything that goes wrong ends it, with words.
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// Threads of every peer.
+pub const THREADS: usize = 2;
+
+/// What to run, from the command line.
+pub struct Run {
+    /// `smoke`, `standard` or `large`.
+    pub scale_name: String,
+    /// Hosts and days.
+    pub scale: Scale,
+    /// Where everything is.
+    pub dir: PathBuf,
+    /// The Python that has the peers' packages.
+    pub python: PathBuf,
+    /// `python/worker.py`.
+    pub script: PathBuf,
+    /// Questions of a type.
+    pub count: usize,
+    /// Seconds that a peer has for the questions of one type.
+    pub budget_s: f64,
+    /// Peers to run, if not all.
+    pub only: Option<Vec<String>>,
+}
+
+fn argument(name: &str) -> Option<String> {
+    std::env::args().skip_while(|argument| argument != name).nth(1)
+}
+
+fn path(name: &str, default: &str) -> PathBuf {
+    argument(name).map_or_else(|| default.into(), PathBuf::from)
+}
+
+fn run() -> Outcome<Run> {
+    let scale_name = argument("--scale").unwrap_or_else(|| "smoke".into());
+    let (hosts, days) = match scale_name.as_str() {
+        "smoke" => (100, 1),
+        "standard" => (400, 3),
+        "large" => (4_000, 3),
+        other => return Err(format!("--scale is smoke, standard or large, not {other}").into()),
+    };
+    let number = |name: &str, default: f64| argument(name).map_or(Ok(default), |value| value.parse());
+    Ok(Run {
+        scale: Scale { hosts, days },
+        dir: path("--dir", "peers-work").join(&scale_name),
+        scale_name,
+        python: path("--python", "python3"),
+        script: path("--script", "python/worker.py"),
+        count: number("--questions", 20.0)? as usize,
+        budget_s: number("--budget", 4.0)?,
+        only: argument("--only").map(|names| names.split(',').map(str::to_string).collect()),
+    })
+}
+
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["worker", "denyut", dir] => worker::serve(ours::Ours::new(Path::new(dir))?),
+        ["worker", "sqlite", dir] => worker::serve(sqlite::Sqlite::new(Path::new(dir))?),
+        ["worker", other, ..] => Err(format!("no worker is called {other}").into()),
+        _ => round::run(&run()?),
+    }
+}
