@@ -102,7 +102,8 @@ fn damaged_files_are_named() {
             if cut {
                 bytes.truncate(bytes.len() / 2);
             } else {
-                let middle = if folder.is_empty() { 80 } else { bytes.len() - 6 };
+                // Of a series index the end is the summary, which a scan does not read.
+                let middle = if end == ".parquet" { bytes.len() - 6 } else { 80 };
                 bytes[middle] ^= 0xFF;
             }
             fs::write(&file, bytes).unwrap();

@@ -95,7 +95,7 @@ fn a_file_of_contracts_is_declared_whole_or_not_at_all() {
     assert_eq!(declared.iter().map(|feed| (feed.version, feed.is_new)).collect::<Vec<_>>(), [(1, true), (1, true)]);
     assert!(store.declare_feeds(&file, from).unwrap().iter().all(|feed| !feed.is_new));
 
-    std::fs::write(&file, full().owner("x").to_toml() + "\n[[feed]]\nname = 3\n").unwrap();
+    std::fs::write(&file, full().owner("x").to_toml() + "\n[[feed]]\ntable = 3\n").unwrap();
     let error = store.declare_feeds(&file, from).unwrap_err().to_string();
     assert!(error.contains("pupr.toml, line ") && error.contains("is not a text"), "{error}");
     assert_eq!(rows(&store, "SELECT count(*) FROM feed_contracts()"), ["2"]);
