@@ -58,6 +58,7 @@ impl ExtensionOptions for Accelerations {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use datafusion::common::config::ConfigOptions;
 

@@ -52,7 +52,8 @@ impl StoreTable {
         let work = work.map_err(external)?;
         let projection = projection.cloned().unwrap_or_else(|| (0..self.view.schema.arrow().fields().len()).collect());
         let all = filters.is_empty() && limit.is_none() && !self.latest_only;
-        Ok(Arc::new(ScanExec::new(self.view.clone(), self.snapshot.clone(), projection, pruned, work, all)?))
+        let scan = ScanExec::new(self.view.clone(), self.snapshot.clone(), projection, pruned, work, all)?;
+        Ok(Arc::new(if limit.is_none() && !self.latest_only { scan.of_all_rows() } else { scan }))
     }
 }
 

@@ -10,6 +10,7 @@ mod policy;
 mod pruning;
 mod quarantine;
 mod reading;
+mod summaries;
 
 use std::sync::Arc;
 

@@ -210,6 +210,12 @@ impl Segment {
         self.fs.open_read(&self.index_path)?.ok_or_else(|| self.lease.gone(&self.index_path))
     }
 
+    /// The summary, if the segment has one.
+    #[cfg(feature = "sql")]
+    pub(crate) fn summary(&self, schema: &TableSchema) -> Result<Option<Arc<Directory>>> {
+        Ok(self.index(schema)?.summary.clone())
+    }
+
     /// To read of `directory`, which is of this segment's summary.
     pub(crate) fn summary_reader(&self, directory: Arc<Directory>) -> Result<SummaryReader> {
         let body_start = self.meta.index_bytes.saturating_sub(directory.body_bytes());

@@ -21,6 +21,8 @@ mod tests;
 
 pub(crate) use build::{Builder, Encoded};
 pub(crate) use cells::Kind;
+#[cfg(feature = "sql")]
+pub(crate) use read::{Cells, FieldCells};
 pub(crate) use read::{Directory, Stats, SummaryReader};
 
 const MINUTE_NS: i64 = 60_000_000_000;

@@ -125,6 +125,18 @@ impl Stats {
     fn any(self) -> bool {
         self.sum || self.min || self.max || self.first || self.last
     }
+
+    /// What either has.
+    #[cfg(feature = "sql")]
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            sum: self.sum || other.sum,
+            min: self.min || other.min,
+            max: self.max || other.max,
+            first: self.first || other.first,
+            last: self.last || other.last,
+        }
+    }
 }
 
 /// What a chunk's cells say of a field, in columns; those that were not asked for are empty. Where no row has a value
