@@ -1,4 +1,4 @@
-//! Tending a store: `tend STORE verify|repair|stat|backup DIR|compact`.
+//! Tending a store: `tend STORE verify|repair|stat|backup DIR|compact|salvage`.
 //!
 //! ```text
 //! cargo run --release --example tend -- kota verify           # read everything, change nothing
@@ -27,7 +27,8 @@ usage: tend STORE COMMAND
   repair        mend what can be mended, set damaged segments aside, take restored ones back
   stat          rows, series, segments and bytes by table
   backup DIR    copy the store to an empty or absent directory
-  compact       seal, merge and drop what is due";
+  compact       seal, merge and drop what is due
+  salvage       open a store that is too damaged to open, keep the rest, and say what is left out";
 
 /// What a step of an example comes to. The error is for people: there is nothing to branch on.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -39,6 +40,7 @@ enum Command {
     Stat,
     Backup(PathBuf),
     Compact,
+    Salvage,
 }
 
 fn main() -> ExitCode {
@@ -83,6 +85,7 @@ fn parse(arguments: &[String]) -> Result<(PathBuf, Command), String> {
         ["repair"] => Command::Repair,
         ["stat"] => Command::Stat,
         ["compact"] => Command::Compact,
+        ["salvage"] => Command::Salvage,
         ["backup", dir] => Command::Backup(dir.into()),
         ["backup"] => return Err("backup to which directory?".into()),
         [] => return Err("what is to be done with it?".into()),
@@ -104,12 +107,13 @@ fn run(path: &Path, command: &Command, stop: &AtomicBool) -> Outcome<bool> {
         say(&found)?;
         return Ok(found.is_whole() && found.segments_aside == 0);
     }
-    if !path.join("control").is_file() {
+    let salvages = *command == Command::Salvage;
+    if !salvages && !path.join("control").is_file() {
         return Err(format!("{} is not a store, or its control page is lost", path.display()).into());
     }
     // Nothing is sealed behind the back of whoever only looks.
     let threads = if *command == Command::Compact { 1 } else { 0 };
-    let store = Store::options().seal_threads(threads).open(path)?;
+    let store = Store::options().seal_threads(threads).salvage(salvages).open(path)?;
     tell_recovery(&store);
     let whole = tend(&store, command, stop);
     // Also after an error: then the next process finds a store that was closed.
@@ -122,6 +126,13 @@ fn run(path: &Path, command: &Command, stop: &AtomicBool) -> Outcome<bool> {
 fn tend(store: &Store, command: &Command, stop: &AtomicBool) -> Outcome<bool> {
     match command {
         Command::Verify => unreachable!("verified without opening"),
+        Command::Salvage => {
+            let left_out = &store.recovery().left_out;
+            left_out.iter().try_for_each(|left_out| say(left_out))?;
+            let rows: u64 = left_out.iter().map(|left_out| left_out.rows).sum();
+            say(&format!("{} files with damage, {rows} rows left out\n\n{}", left_out.len(), store.stat()?))?;
+            Ok(left_out.is_empty())
+        }
         Command::Repair => {
             let bar = Bar::new("verifying", stop);
             let done = store.repair_with(|progress| bar.show(progress))?;
@@ -163,7 +174,7 @@ fn tend(store: &Store, command: &Command, stop: &AtomicBool) -> Outcome<bool> {
 
 fn tell_recovery(store: &Store) {
     let recovery = store.recovery();
-    if !recovery.is_whole() {
+    if recovery.rows_cut + recovery.bytes_cut > 0 || recovery.was_poisoned {
         eprintln!(
             "tend: {} rows were not synced when the last process ended, and are gone; {} bytes of torn logs cut{}",
             recovery.rows_cut,

@@ -42,7 +42,7 @@ pub enum Error {
     /// A table, tag or field name that is not allowed.
     #[error("invalid {what} name {name:?}: {reason}; use 1 to 63 of a-z, 0-9 and _, a letter first")]
     InvalidName {
-        /// What the name was for: `table`, `tag` or `field`.
+        /// What the name was for: `table`, `tag`, `field`, `feed` or `dimension`.
         what: &'static str,
         /// The name as given, cut to 80 characters.
         name: String,
@@ -132,6 +132,16 @@ pub enum Error {
         table: String,
         /// The id.
         series: u32,
+    },
+    /// A feed's contract that cannot be kept, or a file of contracts that cannot be read.
+    #[error("{place}: {reason}; {remedy}")]
+    InvalidFeed {
+        /// The file and the line, or the feed.
+        place: String,
+        /// What is wrong.
+        reason: String,
+        /// What to do about it.
+        remedy: String,
     },
     /// A time outside of what nanoseconds in 64 bits can say (1677-09-21 to 2262-04-11).
     #[error(
@@ -224,7 +234,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Bytes on disk are not what was written.
-    #[error("{} is damaged at byte {offset}: {reason}; restore it from a backup", path.display())]
+    #[error("{} is damaged at byte {offset}: {reason}; restore it from a backup, or open with Options::salvage to keep the rest", path.display())]
     Corrupted {
         /// The file.
         path: PathBuf,
@@ -400,6 +410,7 @@ impl Error {
             | Self::SchemaConflict { .. }
             | Self::WrongArity { .. }
             | Self::UnknownSeries { .. }
+            | Self::InvalidFeed { .. }
             | Self::InvalidTime { .. }
             | Self::NotAStore { .. }
             | Self::NotEmpty { .. }

@@ -5,8 +5,13 @@
 //! **What is held:** a damaged store opens or is a typed error, and the same of whatever is then done with it.
 
 mod damaged;
+mod decoders;
 mod intake;
 mod operations;
+#[cfg(all(fuzzing, feature = "sql"))]
+mod statements;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +21,13 @@ use crate::fs::sim::SimFs;
 use crate::prelude::*;
 
 pub use damaged::{control_page, live_block_recovery, manifest, segment_open, series_log};
+pub use decoders::decoders;
 #[cfg(feature = "feed")]
 pub use intake::import_text;
 pub use intake::{batch_ingest, names};
 pub use operations::store_ops;
+#[cfg(all(fuzzing, feature = "sql"))]
+pub use statements::sql_text;
 
 const STORE: &str = "/store";
 
@@ -61,6 +69,11 @@ impl<'a> Input<'a> {
         }
         pieces
     }
+}
+
+/// Puts a checksum where it belongs.
+fn store_le(bytes: &mut [u8], at: usize, word: u32) {
+    bytes.iter_mut().skip(at).zip(word.to_le_bytes()).for_each(|(byte, new)| *byte = new);
 }
 
 fn open(fs: &Arc<SimFs>) -> Result<Store> {

@@ -16,7 +16,7 @@ mod storage;
 mod store;
 mod sync;
 
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 
@@ -30,11 +30,11 @@ pub use error::{Error, ErrorKind, Result};
 pub use model::{
     Appended, Dedup, Field, FieldType, Policies, Rejection, Row, Schema, SeriesId, TableSchema, Time, Value, now,
 };
-pub use options::{Accelerations, Durability, Options, Overload};
+pub use options::{Accelerations, Durability, Options, Overload, Scorecard};
 #[cfg(feature = "sql")]
-pub use query::Rows;
+pub use query::{Parameter, Prepared, Rows};
 pub use snapshot::scan::Scan;
-pub use store::{Maintained, Pause, Reader, Recovery, Store, Table, Writer};
+pub use store::{Latest, LatestRow, LeftOut, Maintained, Pause, Reader, Recovery, Store, Table, Writer};
 
 /// Pages to read, which hold no code.
 pub mod _pages {

@@ -8,7 +8,21 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::model::time::Wall;
 
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.$name = $name;
+            self
+        }
+    )*};
+}
+
+mod scorecard;
+
 pub use accelerations::Accelerations;
+pub use scorecard::Scorecard;
 
 /// When a row is safe from what.
 ///
@@ -80,7 +94,9 @@ pub struct Options {
     pub(crate) quarantine_retention: Duration,
     pub(crate) allow_copy_on_write: bool,
     pub(crate) allow_partial: bool,
+    pub(crate) salvage: bool,
     pub(crate) metadata_cache_bytes_max: usize,
+    pub(crate) last_bytes_max: usize,
     pub(crate) pinned_bytes_max: u64,
     pub(crate) snapshot_timeout: Duration,
     pub(crate) query_threads: usize,
@@ -93,6 +109,10 @@ pub struct Options {
     pub(crate) query_depth_max: usize,
     pub(crate) query_chain_max: usize,
     pub(crate) accelerations: Accelerations,
+    pub(crate) scorecard: Scorecard,
+    pub(crate) zone: String,
+    pub(crate) calendar: Option<String>,
+    pub(crate) office_hours: (String, String),
     pub(crate) background: bool,
     pub(crate) wall: Wall,
 }
@@ -123,7 +143,9 @@ impl Default for Options {
             quarantine_retention: Duration::from_secs(90 * 86_400),
             allow_copy_on_write: false,
             allow_partial: false,
+            salvage: false,
             metadata_cache_bytes_max: 64 << 20,
+            last_bytes_max: 128 << 20,
             pinned_bytes_max: 8 << 30,
             snapshot_timeout: Duration::from_secs(5),
             query_threads: cores,
@@ -136,21 +158,14 @@ impl Default for Options {
             query_depth_max: 64,
             query_chain_max: 1_000,
             accelerations: Accelerations::all(),
+            scorecard: Scorecard::default(),
+            zone: "UTC".into(),
+            calendar: None,
+            office_hours: ("08:00".into(), "16:00".into()),
             background: true,
             wall: Wall::System,
         }
     }
-}
-
-macro_rules! setters {
-    ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {$(
-        $(#[$doc])*
-        #[must_use]
-        pub fn $name(mut self, $name: $type) -> Self {
-            self.$name = $name;
-            self
-        }
-    )*};
 }
 
 impl Options {
@@ -205,8 +220,16 @@ impl Options {
         /// [`SegmentAside`](crate::Error::SegmentAside). The counter `partial_answers` says how often that happened, and
         /// `system.segments` which they are. Default false.
         allow_partial: bool,
+        /// Open a store with damaged files too: what can be read is kept, what cannot lies in the directory `aside/`, and
+        /// [`Recovery::left_out`](crate::Recovery::left_out) says file by file what is not in the store any more. Reads all
+        /// of the store. Default false, where damage to anything but segments is [`Corrupted`](crate::Error::Corrupted).
+        salvage: bool,
         /// Bytes of segment footers and series indexes kept in memory. Default 64 MiB.
         metadata_cache_bytes_max: usize,
+        /// Bytes of all last-value tables: about 50 a series, 24 a series and live block, and the values of rows in
+        /// segments that were asked for. Queries for the latest row of each series of a table that needs more read rows
+        /// instead. Default 128 MiB.
+        last_bytes_max: usize,
         /// Bytes of segments that the store has replaced or dropped and that snapshots still read, in this process and in
         /// others. Beyond it the oldest are removed all the same, and their readers get
         /// [`SnapshotExpired`](crate::Error::SnapshotExpired). Default 8 GiB.
@@ -235,6 +258,31 @@ impl Options {
         query_chain_max: usize,
         /// Ways to answer from less than all rows. Default: all.
         accelerations: Accelerations,
+        /// Thresholds of the scorecard.
+        scorecard: Scorecard,
+    }
+
+    /// The zone whose days and office hours count in working days, budget years and baselines, such as `Asia/Pontianak`.
+    /// Default `UTC`.
+    #[must_use]
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.zone = zone.into();
+        self
+    }
+
+    /// The calendar of days off where the store has no dimension `holiday`: a name that `holidays` knows, such as `ID`.
+    /// Default none: Saturdays and Sundays alone are off.
+    #[must_use]
+    pub fn calendar(mut self, calendar: impl Into<String>) -> Self {
+        self.calendar = Some(calendar.into());
+        self
+    }
+
+    /// When offices open and close, by the clock of [`zone`](Self::zone). Default 08:00 to 16:00.
+    #[must_use]
+    pub fn office_hours(mut self, opens: impl Into<String>, closes: impl Into<String>) -> Self {
+        self.office_hours = (opens.into(), closes.into());
+        self
     }
 
     /// With durations that can be added to any moment.

@@ -117,7 +117,7 @@ fn the_system_is_called_on_the_ground_floor_only() {
         ("std::fs::", &["src/fs/", "src/query/session.rs"]), // DataFusion's spill files are its own
         ("rustix::", &["src/fs/", "src/sync.rs"]),           // membarrier orders memory, it is no disk
         ("libc::", &["src/fs/"]),
-        ("datafusion::", &["src/query/", "src/store/mod.rs", "src/store/reader.rs", "src/lib.rs"]),
+        ("datafusion::", &["src/query/", "src/feed/", "src/store/mod.rs", "src/store/reader.rs", "src/lib.rs"]),
     ];
     let mut wrong = Vec::new();
     for (path, text) in sources() {
@@ -130,6 +130,29 @@ fn the_system_is_called_on_the_ground_floor_only() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_ordering_is_argued() {
+    const REACH_LINES: usize = 12;
+    let orders = ["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"].map(|name| format!("Ordering::{name}"));
+    let words = ["relaxed", "acquire", "release", "sequential", "ordering"];
+    let argues = |line: &str| {
+        let comment = line.split_once("//").map(|(_, comment)| comment.to_lowercase());
+        comment.is_some_and(|comment| words.iter().any(|word| comment.contains(word)))
+    };
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for (path, text) in sources() {
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, line) in code_lines(&text).filter(|(_, line)| orders.iter().any(|order| line.contains(order))) {
+            seen += 1;
+            if !lines[number.saturating_sub(REACH_LINES)..number].iter().any(|line| argues(line)) {
+                wrong.push(format!("{path}:{number}: {}", line.trim()));
+            }
+        }
+    }
+    assert!(seen > 50, "orderings are written as expected: {seen}");
+    assert!(wrong.is_empty(), "say why this ordering suffices, in a comment above:\n{}", wrong.join("\n"));
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl Names {
         );
         all.extend(SessionStateDefaults::default_aggregate_functions().iter().map(|of| format!("{}(", of.name())));
         all.extend(SessionStateDefaults::default_window_functions().iter().map(|of| format!("{}(", of.name())));
-        all.extend(denyut::query::reference().iter().map(|entry| format!("{}(", entry.name)));
+        all.extend(crate::shell::functions().iter().map(|entry| format!("{}(", entry.name)));
         all.push("time".into());
         for table in &known {
             all.push(table.name().into());

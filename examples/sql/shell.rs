@@ -141,7 +141,7 @@ impl Shell {
 
     fn functions(&self) -> Outcome<()> {
         let row = |entry: &denyut::query::Entry| [entry.signature, entry.summary].map(String::from);
-        self.texts(["function", "what it gives"], denyut::query::reference().into_iter().map(row).collect())
+        self.texts(["function", "what it gives"], functions().into_iter().map(row).collect())
     }
 
     fn texts<const N: usize>(&self, names: [&str; N], rows: Vec<[String; N]>) -> Outcome<()> {
@@ -164,7 +164,7 @@ impl Shell {
 /// Prints what the reference says of a function.
 fn function(name: &str) -> Outcome<()> {
     let name = name.trim_end_matches(['(', ')']).to_lowercase();
-    let Some(entry) = denyut::query::reference().into_iter().find(|entry| entry.name == name) else {
+    let Some(entry) = functions().into_iter().find(|entry| entry.name == name) else {
         return Err(format!("no function {name:?} in this reference; \\h lists what is").into());
     };
     let details = output::wrapped(entry.details);
@@ -196,4 +196,13 @@ fn advice(sql: &str, error: &Error) -> String {
     };
     let hint = if is_unknown { "\n  \\d lists the tables, \\d TABLE the columns of one" } else { "" };
     format!("{message}\n  in: {begin}{hint}")
+}
+
+/// All functions that this shell has, by name.
+pub(crate) fn functions() -> Vec<&'static denyut::query::Entry> {
+    let mut all = denyut::query::reference();
+    #[cfg(feature = "feed")]
+    all.extend(denyut::feed::reference());
+    all.sort_by_key(|entry| entry.name);
+    all
 }

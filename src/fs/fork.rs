@@ -35,6 +35,7 @@ impl Default for Origin {
 
 impl Origin {
     fn of(page: Arc<WipedPage>) -> Self {
+        // Relaxed: who gets the page gets it from this thread.
         page.word(ALIVE).store(1, Ordering::Relaxed);
         Self { page, pid: std::process::id() }
     }

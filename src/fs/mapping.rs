@@ -11,9 +11,10 @@
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 use super::PAGE_BYTES;
+use crate::sync::{Machine, Memory};
 
 /// What keeps the memory alive.
 pub(crate) enum Backing {
@@ -96,15 +97,6 @@ impl Mapping {
         unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(offset).cast()) }
     }
 
-    /// The word at `offset`, with all that was written before it was stored with release. Also on a mapping that may only
-    /// be read, where Rust has relaxed loads and no others, so that the order comes from a fence.
-    #[inline]
-    pub(crate) fn load_acquire(&self, offset: usize) -> u64 {
-        let value = self.word(offset).load(Ordering::Relaxed);
-        fence(Ordering::Acquire);
-        value
-    }
-
     /// The byte at `offset`, which is in bounds.
     #[inline]
     pub(crate) fn byte(&self, offset: usize) -> &AtomicU8 {
@@ -133,6 +125,16 @@ impl Mapping {
         self.check(offset, bytes.len(), 1);
         // SAFETY: in bounds; `bytes` is not in a mapping, so they do not overlap.
         unsafe { std::ptr::copy_nonoverlapping(self.start.as_ptr().add(offset), bytes.as_mut_ptr(), bytes.len()) }
+    }
+}
+
+impl Memory for Mapping {
+    type Word = AtomicU64;
+    type Fences = Machine;
+
+    #[inline]
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        self.word(offset)
     }
 }
 

@@ -154,6 +154,7 @@ impl FileSystem for RealFs {
     }
 
     fn bytes_written(&self) -> u64 {
+        // Relaxed: it is looked at, and orders nothing.
         self.written.load(Ordering::Relaxed)
     }
 }

@@ -13,6 +13,7 @@
 
 mod chance;
 mod contents;
+mod film;
 mod handle;
 mod machine;
 mod sectors;
@@ -24,6 +25,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::film::Film;
+pub(crate) use self::film::Take;
 use self::handle::{OpenFile, SimFile};
 use self::machine::{Call, Inode, State};
 use super::{DirEntry, File, FileSystem, Space};
@@ -93,6 +96,39 @@ impl SimFs {
     /// Arms a fault: it hits the first call that it fits once `operations` more mutating calls were made.
     pub(crate) fn fail_after(&self, operations: u64, fault: Fault) {
         self.machine.lock().arm(operations, fault);
+    }
+
+    /// The first call that only looks, once `looks` more of them were made, meets a bad sector; and all others after it
+    /// unless `once`. Mapped memory stays readable.
+    pub(crate) fn blind_after(&self, looks: u64, once: bool) {
+        let mut machine = self.machine.lock();
+        machine.blind = Some((machine.looks.saturating_add(looks), once));
+    }
+
+    /// Calls so far that only looked, failed ones too.
+    pub(crate) fn looks(&self) -> u64 {
+        self.machine.lock().looks
+    }
+
+    /// From now on, takes images of each moment before a mutating call.
+    pub(crate) fn film(&self, seed: u64, take: Take) {
+        self.machine.lock().film = Some(Film::new(seed, take));
+    }
+
+    /// Takes images of the present moment too.
+    pub(crate) fn shoot(&self) {
+        self.machine.lock().shoot();
+    }
+
+    /// The images since the last call: each with its operation, and whether only the process died.
+    pub(crate) fn develop(&self) -> Vec<(u64, bool, Arc<Self>)> {
+        let shots = self.machine.lock().develop();
+        shots.into_iter().map(|shot| (shot.operation, shot.killed, Self::with(shot.machine))).collect()
+    }
+
+    /// Operations of which a film of all images had to leave some out.
+    pub(crate) fn sampled(&self) -> u64 {
+        self.machine.lock().film.as_ref().map_or(0, |film| film.sampled)
     }
 
     /// Disarms all faults.
@@ -165,7 +201,7 @@ impl FileSystem for SimFs {
 
     fn read_dir(&self, path: &Path) -> Result<Option<Vec<DirEntry>>> {
         self.call("reading directory", path, |state| {
-            state.alive()?;
+            state.look()?;
             let directory = match state.tree.directory(path) {
                 Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
                 other => other?,
@@ -195,7 +231,7 @@ impl FileSystem for SimFs {
 
     fn open(&self, path: &Path) -> Result<Option<Arc<dyn File>>> {
         let found = self.call("opening", path, |state| {
-            state.alive()?;
+            state.look()?;
             let at = match state.tree.place(path) {
                 Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
                 other => other?,
@@ -287,7 +323,7 @@ impl FileSystem for SimFs {
 
     fn copy_on_write(&self, path: &Path) -> Result<Option<&'static str>> {
         self.call("examining", path, |state| {
-            state.alive()?;
+            state.look()?;
             // Asked of a directory or of a file in one.
             if state.tree.directory(path).is_err() {
                 let at = state.tree.place(path)?;
@@ -300,7 +336,7 @@ impl FileSystem for SimFs {
     fn space(&self, path: &Path) -> Result<Space> {
         // As much as one file may have: what fills is told by faults.
         self.call("examining", path, |state| {
-            state.alive()?;
+            state.look()?;
             Ok(Space { bytes: FILE_BYTES_MAX as u64, free_bytes: FILE_BYTES_MAX as u64 })
         })
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use super::{Input, STORE, append, numbered, open};
+use super::{Input, STORE, append, numbered, open, store_le};
 use crate::fs::sim::SimFs;
 use crate::fs::{FileSystem, SECTOR_BYTES};
 use crate::ingest::layout::{DESCRIPTOR_BYTES, SLOT_COUNT, SLOTS};
@@ -65,10 +65,6 @@ fn change(fs: &SimFs, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 /// Makes the control page say nothing of how long the logs were.
 fn forget_ends(fs: &SimFs) {
     change(fs, &file(fs, "", "control"), |bytes| bytes.iter_mut().skip(SECTOR_BYTES).for_each(|byte| *byte = 0));
-}
-
-fn store_le(bytes: &mut [u8], at: usize, word: u32) {
-    bytes.iter_mut().skip(at).zip(word.to_le_bytes()).for_each(|(byte, new)| *byte = new);
 }
 
 /// Opens, reads all there is, writes on, closes, opens again. What closed well has to open.

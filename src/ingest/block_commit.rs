@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError};
 use crate::error::Result;
 
 use super::commit::CommitEntry;
-use super::layout::{SLOT_COUNT, SLOTS};
+use super::layout::{MARKS_BYTES, SLOT_COUNT, SLOTS};
 use super::live_block::LiveBlock;
+use super::marks;
 
 /// Where a block's syncs go on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,12 +66,27 @@ impl LiveBlock {
             rows: rows as u64,
             heap_bytes: heap_bytes as u64,
             checksums: state.hashers.iter().map(|hasher| hasher.clone().finalize()).collect(),
+            marks: if self.schema.policies.keep_ingest_time { self.sum_of_marks(rows) } else { 0 },
         };
         let slot = usize::try_from(entry.sequence % SLOT_COUNT as u64).unwrap_or_default();
         self.mapping.write(SLOTS + slot * self.layout.slot_bytes, &entry.encode());
         self.file.sync_data()?;
         (state.next.sequence, state.rows, state.heap_bytes) = (entry.sequence, rows, heap_bytes);
         Ok(true)
+    }
+
+    /// A checksum of what the marks say of the first `rows` rows, which are marked.
+    fn sum_of_marks(&self, rows: usize) -> u32 {
+        // Nobody writes a mark meanwhile.
+        let _marking = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut page = vec![0; MARKS_BYTES];
+        self.mapping.read(self.layout.marks, &mut page);
+        marks::sum_of(&page, rows)
+    }
+
+    /// Rows under the last good commit of this process.
+    pub(crate) fn committed_rows(&self) -> usize {
+        self.commit.lock().unwrap_or_else(PoisonError::into_inner).rows
     }
 
     /// The last good commit's sequence number.

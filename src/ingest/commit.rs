@@ -28,6 +28,9 @@ pub(crate) struct CommitEntry {
     pub(crate) heap_bytes: u64,
     /// One a region, in the layout's order.
     pub(crate) checksums: Vec<u32>,
+    /// Of what the marks say of these rows, where the table keeps ingest times; else 0, and where the last sector has no
+    /// room for it.
+    pub(crate) marks: u32,
 }
 
 /// What a slot holds.
@@ -46,7 +49,10 @@ pub(crate) enum Slot {
 impl CommitEntry {
     /// The entry's sectors.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let parts = self.checksums.chunks(SECTOR_CHECKSUMS);
+        // Behind the others, and in no sector of its own: where there are slots of an earlier build there is none.
+        let room = !self.checksums.len().is_multiple_of(SECTOR_CHECKSUMS);
+        let all: Vec<u32> = self.checksums.iter().copied().chain(room.then_some(self.marks)).collect();
+        let parts = all.chunks(SECTOR_CHECKSUMS);
         let mut bytes = Vec::with_capacity(parts.len() * SECTOR_BYTES);
         for (part, checksums) in (0u32..).zip(parts) {
             let mut body = Vec::with_capacity(SECTOR_BYTES);
@@ -89,13 +95,15 @@ impl CommitEntry {
                 rows,
                 heap_bytes,
                 checksums: Vec::with_capacity(regions),
+                marks: 0,
             });
             if [entry.generation, entry.sequence, entry.rows, entry.heap_bytes] != head {
                 return Slot::Torn;
             }
             let wanted = regions - entry.checksums.len();
-            let checksums = body.split_at(HEAD_BYTES - 4).1.chunks_exact(4).map(le_u32).take(wanted);
-            entry.checksums.extend(checksums);
+            let mut checksums = body.split_at(HEAD_BYTES - 4).1.chunks_exact(4).map(le_u32);
+            entry.checksums.extend(checksums.by_ref().take(wanted));
+            entry.marks = checksums.next().unwrap_or(0);
         }
         entry.map_or(Slot::Empty, Slot::Entry)
     }

@@ -40,7 +40,7 @@ impl LiveBlock {
         }
         self.copy_head(&layout, &columns, rows, file)?;
         let (generation, rows, heap_bytes) = (self.generation, rows as u64, heap_bytes as u64);
-        let mut entry = CommitEntry { generation, sequence: 0, rows, heap_bytes, checksums };
+        let mut entry = CommitEntry { generation, sequence: 0, rows, heap_bytes, checksums, marks: 0 };
         for sequence in 1..=2 {
             entry.sequence = sequence;
             let slot = usize::try_from(sequence % SLOT_COUNT as u64).unwrap_or_default();

@@ -17,10 +17,12 @@ use crossbeam::channel::Sender;
 use crate::fs::fork::Word;
 use crate::fs::{File, Mapping};
 use crate::model::{FieldType, TableSchema, Value};
-use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Machine, Memory};
 
 use super::block_commit::{CommitState, NextCommit};
 use super::layout::{HEAP_USED, Layout, PUBLISHED};
+use super::turn;
 
 /// A live block, shared by its writer, the snapshots that see it, and the maintenance that syncs and seals it.
 #[derive(Debug)]
@@ -85,7 +87,7 @@ impl LiveBlock {
         limit: Word,
     ) -> Self {
         assert!(layout.file_bytes <= mapping.len(), "the layout is made for the file");
-        limit.get().store(u32::try_from(layout.capacity).unwrap_or(u32::MAX), Ordering::Relaxed);
+        turn::let_go_on(limit.get(), layout.capacity as u64);
         Self {
             id,
             generation,
@@ -123,8 +125,8 @@ impl LiveBlock {
     /// Rows that are in the block for everybody to see.
     #[inline]
     pub(crate) fn rows(&self) -> usize {
-        // Acquire pairs with the cursor's release: what it wrote before is visible after.
-        let rows = self.fixed.map_or_else(|| self.mapping.load_acquire(PUBLISHED), |(rows, _)| rows);
+        let published = || turn::published::<Machine>(self.mapping.word(PUBLISHED));
+        let rows = self.fixed.map_or_else(published, |(rows, _)| rows);
         usize::try_from(rows).map_or(self.layout.capacity, |rows| rows.min(self.layout.capacity))
     }
 
@@ -137,11 +139,12 @@ impl LiveBlock {
 
     /// Calls the writer aside: its next append takes the slow path, where it learns what is wanted.
     pub(crate) fn call_aside(&self) {
-        self.limit.get().store(0, Ordering::Relaxed);
+        turn::call_aside(self.limit.get());
     }
 
     /// Ends the block before it is full: its writer's next append goes to another one.
     pub(crate) fn retire(&self) {
+        // Relaxed: a writer that does not see it yet is called aside once more, by who ended the block.
         self.retired.store(true, Ordering::Relaxed);
         self.call_aside();
     }
@@ -149,6 +152,7 @@ impl LiveBlock {
     /// Whether the block was ended before it was full. A writer that was let go on at that very moment may not see it; who
     /// ended the block comes again.
     pub(crate) fn is_retired(&self) -> bool {
+        // Relaxed: see `retire`.
         self.retired.load(Ordering::Relaxed)
     }
 
@@ -157,11 +161,12 @@ impl LiveBlock {
         if self.is_retired() {
             return;
         }
-        self.limit.get().store(u32::try_from(self.layout.capacity).unwrap_or(u32::MAX), Ordering::Relaxed);
+        turn::let_go_on(self.limit.get(), self.layout.capacity as u64);
     }
 
     /// Says that the manifest names segments with all rows of this block.
     pub(crate) fn set_sealed(&self) {
+        // Release pairs with the acquire of whoever drops the last handle: it finds what the commit has done.
         self.sealed.store(true, Ordering::Release);
     }
 
@@ -195,6 +200,7 @@ impl Drop for LiveBlock {
             return;
         }
         if let Some(home) = self.home.get() {
+            // Acquire pairs with `set_sealed`. Dropping the last `Arc` acquires as well; this does not rely on it.
             let sealed = self.sealed.load(Ordering::Acquire);
             let (file, mapping) = (self.file.clone(), self.mapping.clone());
             // A closed pool wants nothing back: the file stays as it is and is looked at when the store opens.
@@ -329,7 +335,7 @@ impl Cursor {
     #[inline(always)]
     fn limit(&self) -> usize {
         // SAFETY: the limit is a static, or in a page that `block` keeps alive, and only ever accessed as an atomic.
-        unsafe { &*self.limit }.load(Ordering::Relaxed) as usize
+        turn::limit::<Machine>(unsafe { &*self.limit }) as usize
     }
 
     /// Appends one row of plain words and publishes it: the types that measurements have, all eight bytes. False if the
@@ -511,9 +517,8 @@ impl Cursor {
         }
         self.row = rows;
         // SAFETY: the word is in the mapping that `block` keeps alive, aligned, and only ever accessed as an atomic.
-        let published = unsafe { std::sync::atomic::AtomicU64::from_ptr(self.published) };
-        // Release: every byte of the rows below is visible to whoever loads this count with acquire.
-        published.store(rows as u64, Ordering::Release);
+        let published = unsafe { AtomicU64::from_ptr(self.published) };
+        turn::publish(published, rows as u64);
     }
 
     /// Remembers that the column has a null somewhere, for readers to look at its presence bytes at all. Comes before the
@@ -521,6 +526,7 @@ impl Cursor {
     #[inline]
     fn flag_null(&self, field: usize) {
         if let Some(block) = &self.block {
+            // Relaxed: the release of the row's count comes after it.
             block.mapping.byte(block.layout.null_flags + field).store(1, Ordering::Relaxed);
         }
     }

@@ -96,21 +96,38 @@ fn write(mapping: &Mapping, layout: &Layout, at: usize, mark: Mark) {
     mapping.word(place(layout, at)).store(mark.word(), Ordering::Relaxed);
 }
 
-/// Makes the invariant hold of a block that keeps `rows` rows: the longest run of marks for which it does stays, the first
-/// mark beyond the rows speaks of those that are kept, and the others go.
-pub(crate) fn cut(mapping: &Mapping, layout: &Layout, rows: usize) {
+/// What `marks` say of the first `rows` rows. Once all of these are marked it is the same for good: later marks speak of later
+/// rows, and a mark that grows says the same of earlier ones.
+fn of_rows(marks: impl Iterator<Item = Mark>, rows: usize) -> Vec<Mark> {
     let rows = u32::try_from(rows).unwrap_or(u32::MAX);
     let mut kept: Vec<Mark> = Vec::new();
-    for mark in read(mapping, layout) {
+    for mark in marks {
         let last = kept.last().copied().unwrap_or_default();
         if mark.rows <= last.rows || mark.unix_s < last.unix_s || last.rows == rows {
             break;
         }
         kept.push(Mark { rows: mark.rows.min(rows), unix_s: mark.unix_s });
     }
+    kept
+}
+
+/// A checksum of what the page of marks in `bytes` says of the first `rows` rows; never 0.
+pub(crate) fn sum_of(bytes: &[u8], rows: usize) -> u32 {
+    let words = bytes.chunks_exact(MARK_BYTES).filter_map(|word| word.first_chunk());
+    let marks = words.map(|word| Mark::of_word(u64::from_le_bytes(*word))).take_while(|mark| mark.rows > 0);
+    let mut hasher = crc32fast::Hasher::new();
+    of_rows(marks, rows).iter().for_each(|mark| hasher.update(&mark.word().to_le_bytes()));
+    hasher.finalize().max(1)
+}
+
+/// Makes the invariant hold of a block that keeps `rows` rows: the longest run of marks for which it does stays, the first
+/// mark beyond the rows speaks of those that are kept, and the others go.
+pub(crate) fn cut(mapping: &Mapping, layout: &Layout, rows: usize) {
+    let kept = of_rows(read(mapping, layout).into_iter(), rows);
     for at in 0..MARKS_MAX {
         let wanted = kept.get(at).copied().unwrap_or_default();
-        // What is as it should be is not written again: opening a store makes no page dirty that it need not.
+        // What is as it should be is not written again: opening a store makes no page dirty that it need not. Relaxed: at
+        // recovery nobody else looks.
         if mapping.word(place(layout, at)).load(Ordering::Relaxed) != wanted.word() {
             write(mapping, layout, at, wanted);
         }

@@ -17,6 +17,7 @@ pub(crate) mod observe;
 pub(crate) mod pool;
 pub(crate) mod read;
 pub(crate) mod recover;
+pub(crate) mod turn;
 pub(crate) mod writer;
 
 #[cfg(test)]

@@ -39,8 +39,12 @@ pub(crate) enum Observed {
 /// Looks at one file, which stays as it is for as long as the block is held.
 pub(crate) fn observe(file: Arc<dyn File>, known: &Known<'_>) -> Result<Observed> {
     let path = file.path().to_path_buf();
-    if file.len()? < PAGE_BYTES as u64 || !file.try_lock(LockKind::Shared)? {
+    let len = file.len()?;
+    if len == 0 || !file.try_lock(LockKind::Shared)? {
         return Ok(Observed::Changing);
+    }
+    if len < PAGE_BYTES as u64 {
+        return Err(Error::corrupted(&path, len, "the block is cut short"));
     }
     let mut head = vec![0; PAGE_BYTES];
     file.read_at(&mut head, 0)?;

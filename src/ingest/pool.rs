@@ -237,6 +237,7 @@ impl BlockPool {
     }
 
     fn next_generation(&self) -> u64 {
+        // Relaxed: the read-modify-write alone makes each number unique.
         self.generation.fetch_add(1, Ordering::Relaxed) + 1
     }
 
@@ -339,6 +340,7 @@ impl BlockPool {
             return Ok(false);
         }
         let generation = self.next_generation();
+        // Relaxed: under the exclusive lock nobody else looks, and who takes the file from the queue does so under its lock.
         mapping.word(PUBLISHED).store(0, Ordering::Relaxed);
         mapping.word(HEAP_USED).store(0, Ordering::Relaxed);
         mapping.zero(SLOTS, CLEARED_BYTES - SLOTS);

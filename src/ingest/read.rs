@@ -39,6 +39,12 @@ impl LiveBlock {
         self.column(self.layout.series, 4, rows).into()
     }
 
+    /// What is wrong if a row is of a series that the log of series, which was written before it, does not have.
+    pub(crate) fn unknown_series(&self, series: u32, known: usize) -> Error {
+        let reason = format!("a row is of series {series}, and the series log has {known}");
+        Error::corrupted(self.file.path(), self.layout.series as u64, reason)
+    }
+
     /// Hybrid logical clocks of published rows, where the table has them.
     pub(crate) fn clocks(self: &Arc<Self>, rows: Range<usize>) -> Option<ScalarBuffer<u64>> {
         Some(self.column(self.layout.clock?, 8, rows).into())

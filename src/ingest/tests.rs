@@ -12,8 +12,10 @@ use crate::fs::{Identity, SECTOR_BYTES};
 use crate::model::FieldType;
 
 fn entry(checksums: usize) -> CommitEntry {
+    // A sector that is full of checksums has no room for that of the marks.
+    let marks = if checksums == SECTOR_CHECKSUMS { 0 } else { 99 };
     let checksums = (0..checksums as u32).map(|n| n.wrapping_mul(2_654_435_761)).collect();
-    CommitEntry { generation: 7, sequence: 3, rows: 1_000, heap_bytes: 77, checksums }
+    CommitEntry { generation: 7, sequence: 3, rows: 1_000, heap_bytes: 77, checksums, marks }
 }
 
 #[test]

@@ -287,7 +287,7 @@ impl Core {
             let retry = now_ns.saturating_add(nanos_of(RETAIN_RETRY));
             self.upkeep.set_retention_due(self.upkeep.retention_due(), retry);
         }
-        let left_ns = self.upkeep.retention_due().saturating_sub(now_ns);
+        let left_ns = self.upkeep.retention_due().at_ns.saturating_sub(now_ns);
         Duration::from_nanos(u64::try_from(left_ns).unwrap_or(0)).min(Duration::from_secs(3_600))
     }
 

@@ -20,6 +20,7 @@ use crate::model::TableId;
 use crate::options::Options;
 use crate::snapshot::aside::Partial;
 use crate::snapshot::cut::{Gate, Shut};
+use crate::snapshot::last::LastTables;
 use crate::snapshot::view::Changing;
 use crate::snapshot::{Snapshot, View, ViewCell};
 use crate::storage::control::{Control, Ends};
@@ -47,6 +48,7 @@ pub(crate) struct Core {
     pub(crate) gate: Gate,
     pub(crate) clock: Arc<Clock>,
     pub(crate) cache: Arc<MetadataCache>,
+    pub(crate) last: Arc<LastTables>,
     pub(crate) counters: Counters,
     pub(crate) partial: Arc<Partial>,
     /// Blocks that a thread is sealing.

@@ -20,7 +20,7 @@ impl Core {
     pub(crate) fn retain(&self) -> Result<usize> {
         let now_ns = self.clock.now().as_nanos();
         let due = self.upkeep.retention_due();
-        if now_ns < due {
+        if now_ns < due.at_ns {
             return Ok(0);
         }
         let (mut dropped, mut next) = (0, i64::MAX);

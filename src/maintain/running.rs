@@ -50,6 +50,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Bytes read so far, to the share of rows.
     pub(crate) fn bytes_done(&self) -> u64 {
+        // Relaxed: it orders nothing.
         let (done, total) = (u128::from(self.rows_done.load(Ordering::Relaxed)), u128::from(self.rows_total.max(1)));
         u64::try_from(u128::from(self.bytes_total) * done.min(total) / total).unwrap_or(self.bytes_total)
     }
@@ -103,11 +104,13 @@ impl RunningList {
 impl Running {
     /// Counts rows that are done.
     pub(crate) fn set_rows(&self, rows: u64) {
+        // Relaxed: it orders nothing.
         self.progress.rows_done.store(rows, Ordering::Relaxed);
     }
 
     /// Counts more rows that are done.
     pub(crate) fn add_rows(&self, rows: u64) {
+        // Relaxed: it orders nothing.
         self.progress.rows_done.fetch_add(rows, Ordering::Relaxed);
     }
 }

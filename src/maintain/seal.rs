@@ -185,6 +185,7 @@ impl Core {
     /// A segment number that was never given out in this life; what an earlier life gave and did not commit is not on
     /// disk any more.
     pub(super) fn next_segment(&self) -> u64 {
+        // Relaxed: the read-modify-write alone makes each number unique.
         self.segment_ids.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     }
 }

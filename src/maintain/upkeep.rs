@@ -1,6 +1,5 @@
 //! What compaction, retention and their threads share: pause and stop, what is due, what runs, what came home.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,8 +23,16 @@ pub(crate) struct Upkeep {
     pub(crate) compacting: Mutex<()>,
     /// Segments that could not be read, by number: they stay as they are until the store is opened again.
     pub(crate) unfit: Mutex<HashSet<u64>>,
-    /// Unix ns from which on retention may have something to drop.
-    retention_due: AtomicI64,
+    retention_due: Mutex<Due>,
+}
+
+/// When retention is to look again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Due {
+    /// Unix ns from which on there may be something to drop.
+    pub(crate) at_ns: i64,
+    /// How often segments had changed by then.
+    changes: u64,
 }
 
 impl Default for Upkeep {
@@ -37,7 +44,7 @@ impl Default for Upkeep {
             wake: bounded(1),
             compacting: Mutex::default(),
             unfit: Mutex::default(),
-            retention_due: AtomicI64::new(i64::MIN),
+            retention_due: Mutex::new(Due { at_ns: i64::MIN, changes: 0 }),
         }
     }
 }
@@ -45,20 +52,29 @@ impl Default for Upkeep {
 impl Upkeep {
     /// There are other segments than before.
     pub(crate) fn segments_changed(&self) {
-        self.retention_due.store(i64::MIN, Ordering::Relaxed);
+        let mut due = self.due();
+        *due = Due { at_ns: i64::MIN, changes: due.changes + 1 };
+        drop(due);
         // If it is full, somebody is about to look anyway.
         let _ = self.wake.0.try_send(());
     }
 
-    /// When retention is to look again.
-    pub(crate) fn retention_due(&self) -> i64 {
-        self.retention_due.load(Ordering::Relaxed)
+    fn due(&self) -> MutexGuard<'_, Due> {
+        self.retention_due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says when to look again, unless segments changed since `seen` was read.
-    pub(crate) fn set_retention_due(&self, seen: i64, next: i64) {
-        // A seal in between has set it back, and then somebody has to look again.
-        let _ = self.retention_due.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
+    /// When retention is to look again.
+    pub(crate) fn retention_due(&self) -> Due {
+        *self.due()
+    }
+
+    /// Says when to look again, unless segments changed since `seen` was read: then somebody has to look again at once. That
+    /// is counted, since whoever looks for the first time finds the same moment before a change and after it.
+    pub(crate) fn set_retention_due(&self, seen: Due, at_ns: i64) {
+        let mut due = self.due();
+        if due.changes == seen.changes {
+            due.at_ns = at_ns;
+        }
     }
 }
 
@@ -143,5 +159,21 @@ pub(crate) struct Hurry<'a>(&'a Pace);
 impl Drop for Hurry<'_> {
     fn drop(&mut self) {
         self.0.state().hurries -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_while_retention_looks_has_it_look_again() {
+        let upkeep = Upkeep::default();
+        let seen = upkeep.retention_due();
+        upkeep.segments_changed();
+        upkeep.set_retention_due(seen, 7);
+        assert_eq!(upkeep.retention_due().at_ns, i64::MIN);
+        upkeep.set_retention_due(upkeep.retention_due(), 7);
+        assert_eq!(upkeep.retention_due().at_ns, 7);
     }
 }

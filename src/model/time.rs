@@ -87,6 +87,7 @@ impl Wall {
         match self {
             Self::System => now(),
             #[cfg(any(test, fuzzing))]
+            // Relaxed: a clock orders nothing.
             Self::Set(time) => Time(time.load(std::sync::atomic::Ordering::Relaxed)),
         }
     }

@@ -12,7 +12,6 @@ use crate::options::Accelerations;
 const PREFIX: &str = "denyut";
 
 /// What is on in a session; all of it where nobody said.
-#[allow(dead_code, reason = "rules ask")]
 pub(super) fn accelerations(config: &ConfigOptions) -> Accelerations {
     config.extensions.get::<Accelerations>().copied().unwrap_or_default()
 }

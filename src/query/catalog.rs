@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use super::engine::Source;
 use super::failure::external;
 use super::provider::StoreTable;
-use super::session::{CATALOG, SCHEMA, SYSTEM};
+use super::session::{CATALOG, OWN, SCHEMA, SYSTEM};
 use super::system;
 use crate::error::Result as StoreResult;
 use crate::model::names;
@@ -35,7 +35,7 @@ impl Moment {
         }
     }
 
-    fn source(&self) -> &Arc<dyn Source> {
+    pub(super) fn source(&self) -> &Arc<dyn Source> {
         match self {
             Self::Pinned(_, source) | Self::Latest(source) => source,
         }
@@ -51,15 +51,19 @@ impl fmt::Debug for Moment {
     }
 }
 
-/// The catalogs of a session. A trusted one may register its own beside.
-pub(super) fn catalogs(moment: Moment) -> Arc<dyn CatalogProviderList> {
+/// The catalogs of a session. A trusted one may register its own beside. `with_own` is for plans of this crate's making: it
+/// adds the schema [`OWN`].
+pub(super) fn catalogs(moment: Moment, with_own: bool) -> Arc<dyn CatalogProviderList> {
     let list = MemoryCatalogProviderList::new();
-    list.register_catalog(CATALOG.into(), Arc::new(StoreCatalog(moment)));
+    list.register_catalog(CATALOG.into(), Arc::new(StoreCatalog { moment, with_own }));
     Arc::new(list)
 }
 
 #[derive(Debug)]
-struct StoreCatalog(Moment);
+struct StoreCatalog {
+    moment: Moment,
+    with_own: bool,
+}
 
 impl CatalogProvider for StoreCatalog {
     fn schema_names(&self) -> Vec<String> {
@@ -68,8 +72,9 @@ impl CatalogProvider for StoreCatalog {
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         match name {
-            SCHEMA => Some(Arc::new(StoreSchema(self.0.clone()))),
-            SYSTEM => Some(Arc::new(SystemSchema(self.0.clone()))),
+            SCHEMA => Some(Arc::new(StoreSchema { moment: self.moment.clone(), hidden: false })),
+            OWN if self.with_own => Some(Arc::new(StoreSchema { moment: self.moment.clone(), hidden: true })),
+            SYSTEM => Some(Arc::new(SystemSchema(self.moment.clone()))),
             _ => None,
         }
     }
@@ -77,14 +82,20 @@ impl CatalogProvider for StoreCatalog {
 
 type Lookup = Result<Option<Arc<dyn TableProvider>>, DataFusionError>;
 
-/// The store's tables.
+/// The tables that users declared, or the hidden ones.
 #[derive(Debug)]
-pub(super) struct StoreSchema(pub(super) Moment);
+pub(super) struct StoreSchema {
+    pub(super) moment: Moment,
+    pub(super) hidden: bool,
+}
 
 impl SchemaProvider for StoreSchema {
     fn table_names(&self) -> Vec<String> {
-        match self.0.snapshot() {
-            Ok(snapshot) => snapshot.tables().map(|table| table.schema.name().to_string()).collect(),
+        match self.moment.snapshot() {
+            Ok(snapshot) => {
+                let names = snapshot.all_tables().iter().map(|table| table.schema.name());
+                names.filter(|name| names::is_hidden(name) == self.hidden).map(ToString::to_string).collect()
+            }
             Err(error) => {
                 // The trait has no way to fail here; the lookup of any table says the same as an error.
                 tracing::warn!(%error, "no snapshot to list tables of");
@@ -98,15 +109,18 @@ impl SchemaProvider for StoreSchema {
         'a: 'f,
         'b: 'f,
     {
-        let lookup = self.0.snapshot().map_err(external).map(|snapshot| {
-            let view = snapshot.table(name).filter(|_| !names::is_hidden(name)).cloned();
-            view.map(|view| Arc::new(StoreTable::new(view, snapshot)) as Arc<dyn TableProvider>)
+        let lookup = self.moment.snapshot().map_err(external).map(|snapshot| {
+            let view = snapshot.table(name).filter(|_| names::is_hidden(name) == self.hidden).cloned();
+            view.map(|view| {
+                Arc::new(StoreTable::new(view, snapshot, self.moment.source().last())) as Arc<dyn TableProvider>
+            })
         });
         Box::pin(std::future::ready(lookup))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.0.snapshot().is_ok_and(|snapshot| snapshot.table(name).is_some()) && !names::is_hidden(name)
+        self.moment.snapshot().is_ok_and(|snapshot| snapshot.table(name).is_some())
+            && names::is_hidden(name) == self.hidden
     }
 }
 

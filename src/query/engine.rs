@@ -7,19 +7,23 @@ use std::time::Duration;
 
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
-use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::{SessionState, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::Statement;
+use tokio::task::JoinHandle;
 
 use super::catalog::{Moment, catalogs};
+use super::extension::{self, Function};
 use super::functions::asof::with_brackets;
 use super::guard;
 use super::latest::{self, Latest};
 use super::limits::Limits;
 use super::planning::elsewhere;
 use super::policy::{Policy, Rules};
+use super::prepared::Prepared;
 use super::rows::Rows;
 use super::session::base;
 use super::threads::Threads;
@@ -28,6 +32,7 @@ use crate::maintain::pins::PinView;
 use crate::maintain::running::Progress;
 use crate::options::Options;
 use crate::snapshot::Snapshot;
+use crate::snapshot::last::LastTables;
 
 /// Where snapshots come from.
 pub(crate) trait Source: Send + Sync + 'static {
@@ -37,6 +42,10 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn counters(&self) -> Vec<(&'static str, u64)>;
     /// Rows for `system.pins`.
     fn pins(&self) -> Vec<PinView>;
+    /// Its last-value tables.
+    fn last(&self) -> Option<Arc<LastTables>> {
+        None
+    }
     /// Work that runs, for `system.background`.
     fn background(&self) -> Vec<Arc<Progress>> {
         Vec::new()
@@ -53,8 +62,12 @@ struct Shared {
     source: Arc<dyn Source>,
     options: Options,
     limits: Arc<Limits>,
-    /// What trusted sessions plan with, on their own threads.
-    full: SessionState,
+    /// What trusted sessions plan with, on their own threads; and functions of floors above.
+    above: Arc<extension::Shared>,
+    /// As the state of trusted sessions, for plans that one thread runs.
+    single: SessionState,
+    /// What prepared statements run in.
+    context: Arc<TaskContext>,
     /// What is handed out with a frame.
     elsewhere: SessionState,
 }
@@ -64,8 +77,14 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 impl Engine {
     /// An engine over `source`. Queries that outgrow their memory spill to `spill_dir`, which is made by the first that
-    /// does; files that a killed process left there are the caller's to remove.
-    pub(crate) fn new(source: Arc<dyn Source>, options: Options, spill_dir: PathBuf) -> Result<Self> {
+    /// does; files that a killed process left there are the caller's to remove. `functions` are SQL's beside those of this
+    /// floor.
+    pub(crate) fn new(
+        source: Arc<dyn Source>,
+        options: Options,
+        spill_dir: PathBuf,
+        functions: &'static [Function],
+    ) -> Result<Self> {
         let limits = Arc::new(Limits {
             timeout: options.query_timeout.min(TIMEOUT_MAX),
             rows_max: options.query_rows_max,
@@ -73,7 +92,11 @@ impl Engine {
         });
         let full = base(&options, limits.clone(), spill_dir)?;
         let elsewhere = elsewhere(&full, limits.clone());
-        Ok(Self { shared: Arc::new(Shared { source, options, limits, full, elsewhere }) })
+        let mut single = full.clone();
+        *single.config_mut() = single.config().clone().with_target_partitions(1);
+        let context = full.task_ctx();
+        let above = Arc::new(extension::Shared { functions, options: options.clone(), full });
+        Ok(Self { shared: Arc::new(Shared { source, options, limits, above, single, context, elsewhere }) })
     }
 
     /// Plans a statement over one snapshot of the whole store: read-only, one statement, within the limits on text.
@@ -87,8 +110,21 @@ impl Engine {
     /// The same, of what a policy shows.
     pub(super) async fn sql_under(&self, text: &str, rules: Option<&Arc<Rules>>) -> Result<DataFrame> {
         let opening = guard::check(text, &self.shared.options)?;
-        let moment = Moment::Pinned(self.shared.source.snapshot()?, self.shared.source.clone());
-        let mut state = at(&self.shared.elsewhere, moment.clone());
+        let snapshot = self.shared.source.snapshot()?;
+        self.sql_at(text, opening, snapshot, rules).await
+    }
+
+    async fn sql_at(
+        &self,
+        text: &str,
+        opening: String,
+        snapshot: Arc<Snapshot>,
+        rules: Option<&Arc<Rules>>,
+    ) -> Result<DataFrame> {
+        let moment = Moment::Pinned(snapshot, self.shared.source.clone());
+        // Functions of floors above read what a policy may hide.
+        let above = if rules.is_some() { None } else { Some(&self.shared.above) };
+        let mut state = at(&self.shared.elsewhere, moment.clone(), above);
         if let Some(rules) = rules {
             rules.rename(&mut state, &moment);
         }
@@ -99,7 +135,7 @@ impl Engine {
 
     /// Checks a policy against the tables there are.
     pub(super) fn rules(&self, policy: &Policy) -> Result<Rules> {
-        Rules::new(policy, &*self.shared.source.snapshot()?, &self.shared.full)
+        Rules::new(policy, &*self.shared.source.snapshot()?, &self.shared.above.full)
     }
 
     /// Runs a statement and waits for its rows, planning included in `query_timeout`. Blocks its thread, and may be
@@ -110,13 +146,31 @@ impl Engine {
 
     /// The same, of what a policy shows.
     pub(super) fn query_under(&self, text: &str, rules: Option<Arc<Rules>>) -> Result<Rows> {
+        let rows = self.queries_under(&[text], rules)?.pop();
+        rows.ok_or_else(|| Error::Background { reason: "a statement without an answer; this is a bug".into() })
+    }
+
+    /// Runs statements one after the other over one snapshot, and waits for the rows of each, all within `query_timeout`.
+    #[cfg(feature = "feed")]
+    pub(crate) fn queries(&self, texts: &[&str]) -> Result<Vec<Rows>> {
+        self.queries_under(texts, None)
+    }
+
+    fn queries_under(&self, texts: &[&str], rules: Option<Arc<Rules>>) -> Result<Vec<Rows>> {
         let (answer, answered) = sync_channel(1);
-        let (engine, text) = (self.clone(), text.to_string());
+        let (engine, texts): (_, Vec<String>) = (self.clone(), texts.iter().map(ToString::to_string).collect());
         let run = async move {
             let rows = async {
-                let frame = engine.sql_under(&text, rules.as_ref()).await?;
-                let schema = Arc::new(frame.schema().as_arrow().clone());
-                Ok(Rows::new(schema, frame.collect().await?))
+                let checked = texts.iter().map(|text| guard::check(text, &engine.shared.options));
+                let openings = checked.collect::<Result<Vec<_>>>()?;
+                let snapshot = engine.shared.source.snapshot()?;
+                let mut answers = Vec::new();
+                for (text, opening) in texts.iter().zip(openings) {
+                    let frame = engine.sql_at(text, opening, snapshot.clone(), rules.as_ref()).await?;
+                    let schema = Arc::new(frame.schema().as_arrow().clone());
+                    answers.push(Rows::new(schema, frame.collect().await?));
+                }
+                Ok(answers)
             };
             // Nobody waits any more after a timeout.
             let _ = answer.send(rows.await);
@@ -138,7 +192,53 @@ impl Engine {
     /// table that a statement names shows the moment of its own lookup, so two tables in a join may differ by what was
     /// appended in between. Limits on memory, rows and time hold as for [`sql`](Self::sql).
     pub(crate) fn session(&self) -> SessionContext {
-        SessionContext::new_with_state(at(&self.shared.full, Moment::Latest(self.shared.source.clone())))
+        let moment = Moment::Latest(self.shared.source.clone());
+        SessionContext::new_with_state(at(&self.shared.above.full, moment, Some(&self.shared.above)))
+    }
+
+    /// A statement to be run often.
+    pub(crate) fn prepare(&self, text: &str) -> Result<Prepared> {
+        let (answer, answered) = sync_channel(1);
+        let (engine, text) = (self.clone(), text.to_string());
+        let task = self.spawn(async move {
+            let _ = answer.send(Prepared::new(&engine, &text).await);
+        })?;
+        let timeout = self.timeout();
+        answered.recv_timeout(timeout).unwrap_or_else(|_| {
+            task.abort();
+            Err(Error::QueryTimeout { query_timeout: timeout })
+        })
+    }
+
+    /// The first word of a text within the limits.
+    pub(super) fn check(&self, text: &str) -> Result<String> {
+        guard::check(text, &self.shared.options)
+    }
+
+    pub(super) fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        self.shared.source.snapshot()
+    }
+
+    pub(super) fn source(&self) -> Arc<dyn Source> {
+        self.shared.source.clone()
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.shared.limits.timeout
+    }
+
+    /// What plans for so many threads are made with.
+    pub(super) fn state(&self, threads: usize) -> &SessionState {
+        if threads == 1 { &self.shared.single } else { &self.shared.above.full }
+    }
+
+    pub(super) fn context(&self) -> Arc<TaskContext> {
+        self.shared.context.clone()
+    }
+
+    /// Runs `task` on one of the engine's threads.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>> {
+        self.shared.limits.threads.spawn(task)
     }
 
     #[cfg(test)]
@@ -148,16 +248,29 @@ impl Engine {
 }
 
 /// `base` with the tables of a moment, for a statement that begins now.
-fn at(base: &SessionState, moment: Moment) -> SessionState {
+pub(super) fn at(base: &SessionState, moment: Moment, above: Option<&Arc<extension::Shared>>) -> SessionState {
     let mut state = base.clone();
     state.register_udtf(latest::NAME, Arc::new(Latest(moment.clone())));
-    state.register_catalog_list(catalogs(moment));
+    if let Some(above) = above {
+        extension::register(&mut state, above, &moment);
+    }
+    state.register_catalog_list(catalogs(moment, false));
     state.mark_start_execution();
     state
 }
 
 /// Parses and plans a statement whose text was checked and begins with `opening`.
 async fn plan(state: SessionState, text: &str, opening: String, rules: Option<&Rules>) -> Result<DataFrame> {
+    let plan = logical(&state, text, &opening).await?;
+    let plan = match rules {
+        Some(rules) => rules.enforce(plan)?,
+        None => plan,
+    };
+    Ok(DataFrame::new(state, plan))
+}
+
+/// The plan of a statement, as it is written.
+pub(super) async fn logical(state: &SessionState, text: &str, opening: &str) -> Result<LogicalPlan> {
     let dialect = state.config().options().sql_parser.dialect;
     let mut statement = match state.sql_to_statement(text, &dialect) {
         // More than one statement.
@@ -165,18 +278,18 @@ async fn plan(state: SessionState, text: &str, opening: String, rules: Option<&R
         other => other?,
     };
     if !reads(&statement) {
-        return Err(Error::ReadOnlySql { statement: opening });
+        return Err(Error::ReadOnlySql { statement: opening.into() });
     }
     with_brackets(&mut statement);
     let plan = state.statement_to_plan(statement).await?;
-    let only_reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    // Such as `SELECT .. INTO`, which looks like a query.
-    only_reads.verify_plan(&plan).map_err(|_| Error::ReadOnlySql { statement: opening })?;
-    let plan = match rules {
-        Some(rules) => rules.enforce(plan)?,
-        None => plan,
-    };
-    Ok(DataFrame::new(state, plan))
+    only_reads(&plan, opening.into())?;
+    Ok(plan)
+}
+
+/// An error for a plan that does more than read, such as that of `SELECT .. INTO`, which looks like a query.
+pub(super) fn only_reads(plan: &LogicalPlan, opening: String) -> Result<()> {
+    let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    reads.verify_plan(plan).map_err(|_| Error::ReadOnlySql { statement: opening })
 }
 
 /// Whether a statement is a query or explains one.

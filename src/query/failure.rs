@@ -10,7 +10,7 @@ use super::session::{CATALOG, SCHEMA};
 use crate::error::Error;
 
 /// Wraps an error of the store for its way up through operators.
-pub(super) fn external(error: Error) -> DataFusionError {
+pub(crate) fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 

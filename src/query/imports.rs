@@ -19,7 +19,7 @@ use crate::snapshot::{Snapshot, TableView};
 /// The view at a moment, a row an import; empty in a store that nothing was imported into.
 pub(super) fn table(snapshot: &Arc<Snapshot>) -> Result<Arc<dyn TableProvider>> {
     let view = snapshot.table(TABLE).cloned().unwrap_or_else(empty);
-    let stored = Arc::new(StoreTable::new(view, snapshot.clone()));
+    let stored = Arc::new(StoreTable::new(view, snapshot.clone(), None));
     let plain = |name: &str| Expr::Column(Column::new_unqualified(name));
     let columns = [TIME, TABLE_NAME, SOURCE, BYTES, LINES, ROWS, DUPLICATES, QUARANTINED];
     let plan = LogicalPlanBuilder::scan(TABLE, provider_as_source(stored), None)?

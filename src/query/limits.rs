@@ -7,14 +7,14 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::exec_datafusion_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{exec_datafusion_err, internal_err};
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
@@ -214,25 +214,9 @@ impl Query {
 
     async fn send_all(&self, context: Arc<TaskContext>) -> Result<()> {
         let mut stream = self.input.execute(0, context)?;
-        let mut rows = 0;
+        let mut admitted = Admitted { limits: &self.limits, deadline: self.deadline, metrics: &self.metrics, rows: 0 };
         while let Some(batch) = stream.next().await {
-            let batch = batch?;
-            if Instant::now() >= self.deadline {
-                return Err(timed_out(&self.limits));
-            }
-            rows += batch.num_rows();
-            if rows > self.limits.rows_max {
-                return Err(external(Error::LimitExceeded {
-                    limit: "query_rows_max",
-                    max: self.limits.rows_max as u64,
-                    found: rows as u64,
-                    place: "rows of an answer".into(),
-                }));
-            }
-            let copy = {
-                let _timer = self.metrics.elapsed_compute().timer();
-                owned(&batch)?.record_output(&self.metrics)
-            };
+            let copy = admitted.copy(&batch?)?;
             if self.batches.send(Ok(copy)).await.is_err() {
                 break;
             }
@@ -240,6 +224,56 @@ impl Query {
         self.metrics.done();
         Ok(())
     }
+}
+
+/// What is let out of a plan.
+struct Admitted<'a> {
+    limits: &'a Limits,
+    deadline: Instant,
+    metrics: &'a BaselineMetrics,
+    rows: usize,
+}
+
+impl Admitted<'_> {
+    /// A copy of `batch`, if the limits allow it.
+    fn copy(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        if Instant::now() >= self.deadline {
+            return Err(timed_out(self.limits));
+        }
+        self.rows += batch.num_rows();
+        if self.rows > self.limits.rows_max {
+            return Err(external(Error::LimitExceeded {
+                limit: "query_rows_max",
+                max: self.limits.rows_max as u64,
+                found: self.rows as u64,
+                place: "rows of an answer".into(),
+            }));
+        }
+        let _timer = self.metrics.elapsed_compute().timer();
+        Ok(owned(batch)?.record_output(self.metrics))
+    }
+}
+
+/// The rows of a plan with its root, gathered by the task that asks, which is one of the engine's and watched by a caller
+/// who waits no longer than the timeout and then sets `stop`.
+pub(super) async fn gather(
+    plan: &Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    stop: &OnceLock<Stop>,
+) -> Result<Vec<RecordBatch>> {
+    let Some(root) = plan.downcast_ref::<LimitsExec>() else {
+        return internal_err!("a plan without its limits");
+    };
+    stop.get_or_init(|| root.stop.clone());
+    let metrics = BaselineMetrics::new(&root.metrics, 0);
+    let deadline = Instant::now() + root.limits.timeout;
+    let mut admitted = Admitted { limits: &root.limits, deadline, metrics: &metrics, rows: 0 };
+    let mut stream = root.input.execute(0, context)?;
+    let mut batches = Vec::new();
+    while let Some(batch) = stream.next().await {
+        batches.push(admitted.copy(&batch?)?);
+    }
+    Ok(batches)
 }
 
 /// The side that waits.

@@ -15,7 +15,9 @@
 
 mod accelerations;
 mod catalog;
+mod ends;
 mod engine;
+pub(crate) mod extension;
 mod failure;
 mod functions;
 mod guard;
@@ -23,9 +25,11 @@ mod guard;
 mod imports;
 mod latest;
 mod limits;
+mod newest;
 mod overlapping;
 mod planning;
 mod policy;
+mod prepared;
 mod provider;
 mod prune;
 mod quarantine;
@@ -44,4 +48,5 @@ mod work;
 pub(crate) use engine::{Engine, Source};
 pub use functions::{Entry, reference, register};
 pub use policy::{Access, Mask, Policy, PolicySession};
+pub use prepared::{Parameter, Prepared};
 pub use rows::Rows;

@@ -10,28 +10,65 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::BoxFuture;
 
+use super::accelerations::accelerations;
 use super::failure::external;
-use super::latest;
-use super::prune::{narrows, narrows_series, prune};
+use super::latest::{self, Need};
+use super::newest::Newest;
+use super::prune::{is_of_tags_or_range, narrows, narrows_series, prune};
 use super::scan::ScanExec;
 use super::work;
+use crate::snapshot::last::LastTables;
 use crate::snapshot::{Snapshot, TableView};
 
 /// One table of one snapshot.
+#[derive(Clone)]
 pub(super) struct StoreTable {
-    view: Arc<TableView>,
+    pub(super) view: Arc<TableView>,
     snapshot: Arc<Snapshot>,
-    /// Of each series the latest row alone.
-    latest_only: bool,
+    last: Option<Arc<LastTables>>,
+    pub(super) rows: RowsOf,
+}
+
+/// Which rows of its table a [`StoreTable`] gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RowsOf {
+    /// All.
+    Table,
+    /// Of each series the latest one.
+    Latest,
+    /// At least what aggregates of the latest rows need.
+    Ends(Need),
+    /// At least those of the newest buckets.
+    Newest(Newest),
 }
 
 impl StoreTable {
-    pub(super) fn new(view: Arc<TableView>, snapshot: Arc<Snapshot>) -> Self {
-        Self { view, snapshot, latest_only: false }
+    pub(super) fn new(view: Arc<TableView>, snapshot: Arc<Snapshot>, last: Option<Arc<LastTables>>) -> Self {
+        Self { view, snapshot, last, rows: RowsOf::Table }
     }
 
-    pub(super) fn latest(view: Arc<TableView>, snapshot: Arc<Snapshot>) -> Self {
-        Self { view, snapshot, latest_only: true }
+    /// With other rows of the same table.
+    pub(super) fn with(self, rows: RowsOf) -> Self {
+        Self { rows, ..self }
+    }
+
+    /// The same of another moment, if the table has the same columns then.
+    pub(super) fn at(&self, snapshot: &Arc<Snapshot>) -> Option<Self> {
+        let view = snapshot
+            .table(self.view.schema.name())
+            .filter(|view| view.schema.id == self.view.schema.id && view.schema.arrow() == self.view.schema.arrow())?;
+        Some(Self { view: view.clone(), snapshot: snapshot.clone(), ..self.clone() })
+    }
+
+    /// The same without a row, and without a share in a snapshot.
+    pub(super) fn without_rows(&self) -> Self {
+        let view = Arc::new(TableView::empty(self.view.schema.clone()));
+        Self { view, snapshot: Arc::new(Snapshot::none()), ..self.clone() }
+    }
+
+    /// The table as it is read.
+    pub(super) fn view(&self) -> &TableView {
+        &self.view
     }
 
     fn plan(
@@ -41,19 +78,39 @@ impl StoreTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let pruned = prune(&self.view, filters, session)?;
+        let mut pruned = prune(&self.view, filters, session)?;
         // With a predicate above, nobody knows how many rows its first `limit` rows are.
         let limit = limit.filter(|_| filters.is_empty());
         let parts = session.config().target_partitions();
-        let work = match self.latest_only {
-            true => latest::plan(&self.view, &pruned, parts),
-            false => work::plan(&self.view, &pruned, limit, parts),
-        };
-        let work = work.map_err(external)?;
         let projection = projection.cloned().unwrap_or_else(|| (0..self.view.schema.arrow().fields().len()).collect());
-        let all = filters.is_empty() && limit.is_none() && !self.latest_only;
+        let on = accelerations(session.config_options()).uses_last();
+        let last = self.last.as_deref().filter(|_| on);
+        // Else nobody knows which rows are left.
+        let exact = pruned.exact_series && filters.iter().all(|filter| is_of_tags_or_range(&self.view, filter, false));
+        let mut newest = false;
+        if let RowsOf::Newest(of) = &self.rows
+            && exact
+            && let Some(range) = of.range(&self.view, &pruned, session)?
+        {
+            pruned.time = Some(range);
+            newest = true;
+        }
+        let work = match &self.rows {
+            RowsOf::Newest(_) => work::plan(&self.view, &pruned, None, parts),
+            RowsOf::Ends(_) if !exact => work::plan(&self.view, &pruned, None, parts),
+            RowsOf::Table => work::plan(&self.view, &pruned, limit, parts),
+            RowsOf::Latest => latest::plan(&self.view, &pruned, &projection, last, parts),
+            RowsOf::Ends(need) => latest::plan_ends(&self.view, &pruned, &projection, need, last, parts),
+        };
+        let mut work = work.map_err(external)?;
+        work.newest = newest;
+        if let Some(series) = work.narrowed.take() {
+            pruned.series = Some(series);
+        }
+        let all = filters.is_empty() && limit.is_none() && self.rows == RowsOf::Table;
         let scan = ScanExec::new(self.view.clone(), self.snapshot.clone(), projection, pruned, work, all)?;
-        Ok(Arc::new(if limit.is_none() && !self.latest_only { scan.of_all_rows() } else { scan }))
+        let whole = limit.is_none() && self.rows == RowsOf::Table;
+        Ok(Arc::new(if whole { scan.of_all_rows() } else { scan }))
     }
 }
 
@@ -75,7 +132,7 @@ impl TableProvider for StoreTable {
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let support = |filter: &&Expr| {
             // A row may be the latest of its series and not match: a time, unlike a tag, is not all rows' alike.
-            let narrows = if self.latest_only { narrows_series } else { narrows };
+            let narrows = if self.rows == RowsOf::Latest { narrows_series } else { narrows };
             if narrows(&self.view, filter) {
                 TableProviderFilterPushDown::Inexact
             } else {

@@ -8,6 +8,7 @@ use arrow::array::{Array, AsArray, BooleanBufferBuilder, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::catalog::Session;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::InList;
@@ -26,6 +27,8 @@ const BATCH_SERIES: u32 = 8_192;
 pub(super) struct Pruned {
     pub(super) time: Option<TimeRange>,
     pub(super) series: Option<SeriesSet>,
+    /// Whether the series are those for which all predicates on tags are true, and no more.
+    pub(super) exact_series: bool,
 }
 
 /// A closed range of nanoseconds; empty if `lo` is above `hi`.
@@ -92,6 +95,15 @@ impl SeriesSet {
         series < self.bits.len() && self.bits.value(series)
     }
 
+    /// `series`, of a table that has `count`.
+    pub(super) fn of(series: &[u32], count: usize) -> Self {
+        let mut bits = BooleanBufferBuilder::new(count);
+        bits.append_n(count, false);
+        series.iter().filter(|id| (**id as usize) < count).for_each(|id| bits.set_bit(*id as usize, true));
+        let bits = bits.finish();
+        Self { matching: bits.count_set_bits(), bits }
+    }
+
     pub(super) fn matching(&self) -> usize {
         self.matching
     }
@@ -117,12 +129,37 @@ pub(super) fn narrows_series(view: &TableView, filter: &Expr) -> bool {
     narrows(view, filter) && filter.column_refs().iter().all(|column| is_tag(view, &column.name))
 }
 
+/// Whether `filter` is about tags alone, or says that `time` is in one range and nothing else. With `unknown`, the bounds of
+/// the range may be made of parameters whose values are to come.
+pub(super) fn is_of_tags_or_range(view: &TableView, filter: &Expr, unknown: bool) -> bool {
+    let is_bound = |expr: &Expr| nanoseconds(expr).is_some() || unknown && is_unknown(expr);
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+            is_of_tags_or_range(view, left, unknown) && is_of_tags_or_range(view, right, unknown)
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_time(left) || is_time(right) => {
+            let value = if is_time(left) { right } else { left };
+            let ranges = [Operator::Eq, Operator::Lt, Operator::LtEq, Operator::Gt, Operator::GtEq];
+            is_bound(value) && ranges.contains(op)
+        }
+        Expr::Between(Between { expr, negated: false, low, high }) if is_time(expr) => is_bound(low) && is_bound(high),
+        other => narrows_series(view, other),
+    }
+}
+
+/// Whether it is made of parameters and has a value as soon as they have.
+fn is_unknown(expr: &Expr) -> bool {
+    let is_parameter = |part: &Expr| Ok(matches!(part, Expr::Placeholder(_)));
+    expr.column_refs().is_empty() && !expr.is_volatile() && expr.exists(is_parameter).unwrap_or(false)
+}
+
 /// What `filters`, all of which hold, leave of `view`.
 pub(super) fn prune(view: &TableView, filters: &[Expr], session: &dyn Session) -> Result<Pruned> {
     let time = filters.iter().map(time_range).fold(TimeRange::ALL, TimeRange::and);
     let of_tags: Vec<&Expr> =
         filters.iter().filter(|filter| filter.column_refs().iter().all(|column| is_tag(view, &column.name))).collect();
-    Ok(Pruned { time: (time != TimeRange::ALL).then_some(time), series: matching_series(view, &of_tags, session)? })
+    let (series, exact_series) = matching_series(view, &of_tags, session)?;
+    Ok(Pruned { time: (time != TimeRange::ALL).then_some(time), series, exact_series })
 }
 
 /// The times for which `filter` can be true.
@@ -203,8 +240,9 @@ pub(super) fn nanoseconds_of(value: &ScalarValue) -> Option<i128> {
     Some(i128::from(*count) * nanoseconds_each)
 }
 
-/// The series for which all of `filters`, which are about tags only, are true. `None` if that is all of them.
-fn matching_series(view: &TableView, filters: &[&Expr], session: &dyn Session) -> Result<Option<SeriesSet>> {
+/// The series for which all of `filters`, which are about tags only, are true; `None` if that is all of them. And whether
+/// all filters could be read.
+fn matching_series(view: &TableView, filters: &[&Expr], session: &dyn Session) -> Result<(Option<SeriesSet>, bool)> {
     let tags = view.schema.tags().iter().map(|tag| Field::new(tag, DataType::Utf8View, false));
     let schema = Arc::new(Schema::new(tags.collect::<Vec<_>>()));
     let named = DFSchema::try_from(schema.clone())?;
@@ -215,8 +253,9 @@ fn matching_series(view: &TableView, filters: &[&Expr], session: &dyn Session) -
             Err(error) => tracing::debug!(%error, %filter, "a predicate that prunes no series"),
         }
     }
+    let mut exact = readable.len() == filters.len();
     if readable.is_empty() {
-        return Ok(None);
+        return Ok((None, exact));
     }
     let count = u32::try_from(view.series.len()).unwrap_or(u32::MAX);
     let mut bits = BooleanBufferBuilder::new(view.series.len());
@@ -227,14 +266,17 @@ fn matching_series(view: &TableView, filters: &[&Expr], session: &dyn Session) -
         for filter in &readable {
             match truths(&**filter, &batch) {
                 Ok(truths) => matching = &matching & &truths,
-                Err(error) => tracing::debug!(%error, %filter, "a predicate that prunes no series"),
+                Err(error) => {
+                    exact = false;
+                    tracing::debug!(%error, %filter, "a predicate that prunes no series");
+                }
             }
         }
         bits.append_buffer(&matching);
     }
     let bits = bits.finish();
     let matching = bits.count_set_bits();
-    Ok((matching < view.series.len()).then_some(SeriesSet { bits, matching }))
+    Ok(((matching < view.series.len()).then_some(SeriesSet { bits, matching }), exact))
 }
 
 /// Where `filter` is true: neither false nor null.

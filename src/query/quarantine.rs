@@ -24,7 +24,7 @@ use crate::snapshot::{Snapshot, TableView};
 pub(super) fn table(snapshot: &Arc<Snapshot>) -> Result<Arc<dyn TableProvider>> {
     let view = snapshot.table(TABLE).cloned().unwrap_or_else(empty);
     let known = view.schema.arrow().clone();
-    let stored = Arc::new(StoreTable::new(view, snapshot.clone()));
+    let stored = Arc::new(StoreTable::new(view, snapshot.clone(), None));
     let plain = |name: &str| Expr::Column(Column::new_unqualified(name));
     let row_time = cast(nullif(plain(ROW_TIME_NS), lit(NO_TIME)), time_type()).alias("row_time");
     // A store that an earlier version wrote has fewer fields until a row comes.

@@ -48,6 +48,12 @@ pub(super) struct ScanExec {
     metrics: ExecutionPlanMetricsSet,
 }
 
+/// Rows that the scans of `plan` read at most.
+pub(super) fn rows_read(plan: &Arc<dyn ExecutionPlan>) -> usize {
+    let own = plan.downcast_ref::<ScanExec>().map_or(0, |scan| scan.work.rows);
+    plan.children().into_iter().map(rows_read).fold(own, usize::saturating_add)
+}
+
 /// What all partitions of a scan share.
 struct Scan {
     view: Arc<TableView>,
@@ -144,7 +150,16 @@ impl DisplayAs for ScanExec {
         let kept = |kept: Kept| format!("{}/{}", kept.kept, kept.of);
         write!(f, ", partitions={}, segments={}", kept(work.partitions), kept(work.segments))?;
         write!(f, ", row_ranges={}, rows={}, live_ranges={}", work.row_ranges, work.rows, kept(work.live_ranges))?;
-        if work.merges > 0 { write!(f, ", merges={}", work.merges) } else { Ok(()) }
+        if work.merges > 0 {
+            write!(f, ", merges={}", work.merges)?;
+        }
+        if work.newest {
+            write!(f, ", newest_buckets")?;
+        }
+        match work.latest {
+            Some((latest, scanned)) => write!(f, ", latest={latest}, scanned_series={scanned}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -289,6 +304,7 @@ impl Scan {
                     batch.map_err(|error| Error::batch(name.name(), error))
                 })))
             }
+            Piece::Rows(batch) => Reading::Segment(Box::new(std::iter::once(Ok(batch)))),
             Piece::Live { live, rows } => Reading::Live { live, next: rows.start, end: rows.end },
             Piece::LiveRows { live, rows } => Reading::LiveRows { live, rows: rows.into_iter() },
             Piece::Segment { segment, ranges, whole } => {
@@ -372,7 +388,7 @@ impl Scan {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.projection.len());
         for column in &self.projection {
             if is_tag(column) {
-                columns.push(Arc::new(view.series.tag_column(column - 1, &ids).map_err(external)?));
+                columns.push(range.tag_column(&view.series, column - 1, &ids).map_err(external)?);
             } else if let Some(stored) = stored.next() {
                 let taken = take(stored, matching, None)?;
                 // Else a few texts would carry the heap of the whole window, and every operator would count it.

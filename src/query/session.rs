@@ -20,8 +20,10 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
+use super::ends::EndsRule;
 use super::functions;
 use super::limits::{Limits, LimitsRule};
+use super::newest::NewestRule;
 use super::summaries::SummariesRule;
 use crate::options::Options;
 
@@ -31,6 +33,8 @@ pub(super) const CATALOG: &str = "denyut";
 pub(super) const SCHEMA: &str = "public";
 /// The schema of the system tables.
 pub(super) const SYSTEM: &str = "system";
+/// The schema that shows hidden tables to plans of this crate's own making, and to nobody else.
+pub(super) const OWN: &str = "own";
 /// Rows of a batch.
 pub(super) const BATCH_ROWS: usize = 8_192;
 
@@ -68,6 +72,8 @@ pub(super) fn base(options: &Options, limits: Arc<Limits>, spill_dir: PathBuf) -
     let state = SessionStateBuilder::new_with_default_features()
         .with_config(config)
         .with_runtime_env(runtime)
+        .with_optimizer_rule(Arc::new(EndsRule))
+        .with_optimizer_rule(Arc::new(NewestRule))
         .with_physical_optimizer_rules(with_summaries())
         .with_physical_optimizer_rule(Arc::new(LimitsRule(limits)))
         .build();

@@ -25,7 +25,7 @@ use datafusion::physical_plan::joins::{
 };
 use datafusion::physical_plan::unnest::UnnestExec;
 
-/// Set when nobody waits for the answer any more.
+/// Set when nobody waits for the answer any more. Relaxed: whoever sees it late works a little longer for nothing.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stop(Arc<AtomicBool>);
 

@@ -1,12 +1,16 @@
 //! Scenarios of queries, over real stores and over none.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod ends;
 mod hostile;
 mod ingest_time;
 mod last_write;
 mod latest;
 mod limits;
+mod newest;
+mod on_off;
 mod policy;
+mod prepared;
 mod pruning;
 mod quarantine;
 mod reading;
@@ -42,7 +46,7 @@ impl Source for Nothing {
 
 fn engine(options: Options) -> (Engine, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    (Engine::new(Arc::new(Nothing::default()), options, dir.path().join("spill")).unwrap(), dir)
+    (Engine::new(Arc::new(Nothing::default()), options, dir.path().join("spill"), &[]).unwrap(), dir)
 }
 
 const HOUR_NS: i64 = 3_600_000_000_000;

@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+
 use super::overlapping::{self, Source};
-use super::prune::Pruned;
+use super::prune::{Pruned, SeriesSet};
 use super::session::BATCH_ROWS;
 use crate::error::Result;
 use crate::snapshot::{Segment, TableView};
@@ -27,6 +29,8 @@ pub(super) enum Piece {
     Merged { sources: Arc<[Source]>, ranks: Range<u32>, rows: usize },
     /// Single rows of it, ascending.
     LiveRows { live: usize, rows: Vec<u32> },
+    /// Rows that are there already, in the columns that the scan gives.
+    Rows(RecordBatch),
 }
 
 impl Piece {
@@ -38,6 +42,7 @@ impl Piece {
             Self::Live { rows, .. } => rows.len(),
             Self::Merged { rows, .. } => *rows,
             Self::LiveRows { rows, .. } => rows.len(),
+            Self::Rows(batch) => batch.num_rows(),
         }
     }
 
@@ -45,6 +50,10 @@ impl Piece {
     fn split(self, count: usize) -> (Self, Option<Self>) {
         match self {
             Self::Merged { .. } => (self, None),
+            Self::Rows(batch) => {
+                let count = count.min(batch.num_rows());
+                (Self::Rows(batch.slice(0, count)), Some(Self::Rows(batch.slice(count, batch.num_rows() - count))))
+            }
             Self::Live { live, rows } => {
                 let middle = rows.start.saturating_add(count).min(rows.end);
                 let rest = Self::Live { live, rows: middle..rows.end };
@@ -90,6 +99,12 @@ pub(super) struct Work {
     pub(super) rows: usize,
     /// Pieces that are merged.
     pub(super) merges: usize,
+    /// Series of which the latest row is read alone, and series of which it is not enough.
+    pub(super) latest: Option<(usize, usize)>,
+    /// Whether rows of older buckets than are wanted are left out.
+    pub(super) newest: bool,
+    /// The series that are left to be scanned, if they are fewer than the predicates leave.
+    pub(super) narrowed: Option<SeriesSet>,
 }
 
 /// What of a table is read, in pieces that are not dealt to anybody yet.

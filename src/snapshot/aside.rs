@@ -48,6 +48,7 @@ impl Aside {
         };
         let Some(segment) = self.segments.iter().find(meets) else { return Ok(()) };
         if self.partial.allowed {
+            // Relaxed: it is looked at, and orders nothing.
             self.partial.answers.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }

@@ -18,9 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, Result};
 use crate::fs::fork::Origin;
 use crate::ingest::live_block::LiveBlock;
-use crate::sync::barrier_on_all_threads;
+use crate::sync::Machine;
 
 use super::view::{View, ViewCell};
+use moment::{Counted, Current, Holding};
+
+mod moment;
+
+pub(crate) use moment::look;
 
 /// Where writers that are called aside learn why.
 #[derive(Debug, Default)]
@@ -87,41 +92,50 @@ impl Held<'_> {
     }
 }
 
-/// Looks twice: what both looks agree on was so at the moment between them. Loads in a look must be acquire, so that the
-/// second begins after the first.
-pub(crate) fn agree<T: PartialEq>(mut look: impl FnMut() -> T) -> Option<T> {
-    let first = look();
-    (first == look()).then_some(first)
-}
-
-fn count(view: &View) -> Vec<usize> {
-    view.blocks().map(|view| view.block.rows()).collect()
-}
-
-/// The published rows of each block of `view`, if they are those of one moment: one count always is.
-pub(crate) fn look(view: &View) -> Option<Vec<usize>> {
-    if view.blocks().nth(1).is_none() {
-        return Some(count(view));
+impl Counted for LiveBlock {
+    fn rows(&self) -> usize {
+        self.rows()
     }
-    agree(|| count(view))
+
+    fn call_aside(&self) {
+        self.call_aside();
+    }
+
+    fn let_go_on(&self) {
+        self.let_go_on();
+    }
+}
+
+impl Current for ViewCell {
+    type View = Arc<View>;
+    type Block = LiveBlock;
+
+    fn load(&self) -> Arc<View> {
+        self.load()
+    }
+
+    fn blocks(view: &Arc<View>) -> impl Iterator<Item = &LiveBlock> {
+        view.blocks().map(|view| &*view.block)
+    }
+
+    fn same(one: &Arc<View>, other: &Arc<View>) -> bool {
+        Arc::ptr_eq(one, other)
+    }
+}
+
+impl Holding for Gate {
+    type Held<'a> = Held<'a>;
+
+    fn hold(&self) -> Held<'_> {
+        self.hold()
+    }
+
+    fn is_open(held: &Held<'_>) -> bool {
+        held.check().is_ok()
+    }
 }
 
 /// A view and the published rows of each of its blocks, in the order of [`View::blocks`].
 pub(crate) fn take(cell: &ViewCell, gate: &Gate) -> (Arc<View>, Vec<usize>) {
-    let view = cell.load();
-    if let Some(rows) = look(&view)
-        && Arc::ptr_eq(&view, &cell.load())
-    {
-        return (view, rows);
-    }
-    let held = gate.hold();
-    // A block joins the view under the gate's lock, so this one has all that anybody may append to.
-    let view = cell.load();
-    view.blocks().for_each(|view| view.block.call_aside());
-    barrier_on_all_threads();
-    let rows = count(&view);
-    if held.check().is_ok() {
-        view.blocks().for_each(|view| view.block.let_go_on());
-    }
-    (view, rows)
+    moment::take::<_, _, Machine>(cell, gate)
 }

@@ -35,7 +35,8 @@ use crate::storage::pin::HeldPin;
 
 use super::aside::Partial;
 use super::cut::look;
-use super::{Snapshot, View};
+use super::last::LastTables;
+use super::{Snapshot, View, ViewCell};
 use following::Following;
 
 /// How long blocks and pin are held after the last snapshot, so that the next one finds them. Short: a block that is held
@@ -62,6 +63,7 @@ struct Place {
 pub(crate) struct Follower {
     place: Place,
     snapshot_timeout: Duration,
+    pub(crate) last: Arc<LastTables>,
     pub(crate) origin: Origin,
     following: Mutex<Following>,
     idle: Idle,
@@ -107,6 +109,7 @@ impl Follower {
         let follower = Self {
             place,
             snapshot_timeout: options.snapshot_timeout,
+            last: Arc::new(LastTables::new(options.last_bytes_max)),
             origin: Origin::default(),
             following,
             idle,
@@ -131,6 +134,7 @@ impl Follower {
         loop {
             let reason = match self.try_snapshot(&mut following, cuts_before) {
                 Ok(Try::Done(snapshot)) => {
+                    // Relaxed: it is looked at, and orders nothing.
                     self.snapshots.fetch_add(1, Ordering::Relaxed);
                     return Ok(snapshot);
                 }
@@ -149,6 +153,7 @@ impl Follower {
                 let (path, snapshot_timeout) = (self.place.path.clone(), self.snapshot_timeout);
                 return Err(Error::NoSnapshot { path, snapshot_timeout, reason: reason.into() });
             }
+            // Relaxed, as above.
             self.retries.fetch_add(1, Ordering::Relaxed);
             std::thread::yield_now();
         }
@@ -172,13 +177,13 @@ impl Follower {
         let control = &self.place.control;
         let Some(epoch) = following.epoch() else {
             // Nobody writes, so what is looked at twice agrees.
-            return look(view).map_or(Try::Changed("rows come though nobody writes"), Try::Done);
+            return look::<ViewCell>(view).map_or(Try::Changed("rows come though nobody writes"), Try::Done);
         };
         let is_current = || control.epoch() == epoch;
         let began = Instant::now();
         let mut looks = 0;
         loop {
-            if let Some(rows) = look(view) {
+            if let Some(rows) = look::<ViewCell>(view) {
                 return if is_current() { Try::Done(rows) } else { Try::Changed("blocks come and go") };
             }
             if let Some(cut) = control.cut_after(cuts_before)
@@ -230,6 +235,7 @@ impl Follower {
 
     /// Numbers for `system.counters`.
     pub(crate) fn count(&self) -> Vec<(&'static str, u64)> {
+        // Relaxed: numbers to look at.
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         vec![("snapshots", count(&self.snapshots)), ("snapshot_retries", count(&self.retries))]
     }
@@ -243,6 +249,7 @@ impl Follower {
 impl Idle {
     fn used(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        // Sequentially consistent: the time is set, then the flag looked at. See `let_go_when_idle`.
         if !self.awake.swap(true, Ordering::SeqCst) {
             // Full means that it was told already.
             let _ = self.wake.try_send(());

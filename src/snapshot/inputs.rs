@@ -114,6 +114,7 @@ impl Merging {
     /// Rows of a live range, sorted. `rows` is all of them if it is `None`.
     pub(crate) fn live(&self, range: &LiveRange, rows: Option<Vec<u32>>) -> Result<Input> {
         let (all_series, all_times) = (range.series_ids(), range.times());
+        range.check_series(&all_series, self.ranks.len())?;
         let of = |rows: &[u32]| -> (Vec<u32>, Vec<i64>) {
             let row = |row: &u32| Some((*all_series.get(*row as usize)?, *all_times.get(*row as usize)?));
             rows.iter().filter_map(row).unzip()

@@ -60,6 +60,22 @@ impl LiveRange {
         self.block.clocks(self.all())
     }
 
+    /// That all `ids`, which are of its rows, are of series that are known.
+    pub(crate) fn check_series(&self, ids: &[u32], known: usize) -> Result<()> {
+        match ids.iter().max() {
+            Some(&series) if series as usize >= known => Err(self.block.unknown_series(series, known)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The values of tag number `tag` for each of `ids`, which are of its rows.
+    pub(crate) fn tag_column(&self, series: &SeriesView, tag: usize, ids: &[u32]) -> Result<ArrayRef> {
+        match series.tag_column(tag, ids) {
+            Ok(column) => Ok(Arc::new(column)),
+            Err(error) => Err(self.check_series(ids, series.len()).err().unwrap_or(error)),
+        }
+    }
+
     /// Columns by index into `schema.arrow()`. Fixed-width ones are not copied; fields the block lacks are null.
     pub(crate) fn batch(
         &self,
@@ -79,7 +95,7 @@ impl LiveRange {
                 last if last == tags + schema.fields.len() + 1 && schema.policies.keep_ingest_time => {
                     Ok(Arc::new(self.block.ingest_times(within.clone(), self.unix_s)))
                 }
-                tag if tag <= tags => Ok(Arc::new(series.tag_column(tag - 1, &ids)?)),
+                tag if tag <= tags => self.tag_column(series, tag - 1, &ids),
                 field => {
                     let number = field - 1 - tags;
                     let found = schema.fields.get(number);

@@ -16,13 +16,12 @@ pub(crate) mod copying;
 pub(crate) mod cut;
 pub(crate) mod follower;
 pub(crate) mod inputs;
+pub(crate) mod last;
 pub(crate) mod live_range;
 pub(crate) mod merge;
 pub(crate) mod overlap;
 pub(crate) mod scan;
 pub(crate) mod sort;
-#[cfg(all(test, denyut_loom))]
-mod tests;
 pub(crate) mod view;
 
 use std::sync::Arc;
@@ -70,6 +69,12 @@ impl Snapshot {
         Self::of(&view, rows, None)
     }
 
+    /// As [`take`](Self::take), with the view and the published rows of each of its blocks.
+    pub(crate) fn take_with_view(view: &ViewCell, gate: &cut::Gate) -> (Arc<Self>, Arc<View>, Vec<usize>) {
+        let (view, rows) = cut::take(view, gate);
+        (Self::of(&view, rows.clone(), None), view, rows)
+    }
+
     /// What `view` says, with so many rows of each of its blocks. `pin` keeps its files.
     fn of(view: &View, rows: Vec<usize>, pin: Option<Arc<HeldPin>>) -> Arc<Self> {
         let mut rows = rows.into_iter();
@@ -88,6 +93,11 @@ impl Snapshot {
         let mut tables: Vec<_> = view.tables.values().map(table).collect();
         tables.sort_by(|a, b| a.schema.name.cmp(&b.schema.name));
         Arc::new(Self { tables, _pin: pin })
+    }
+
+    /// Of no tables.
+    pub(crate) fn none() -> Self {
+        Self { tables: Vec::new(), _pin: None }
     }
 
     /// The tables that users declared, by name.

@@ -75,6 +75,11 @@ impl ViewCell {
         self.current.load_full()
     }
 
+    /// Looks at it without taking a share in it.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Arc<View>) -> T) -> T {
+        look(&self.current.load())
+    }
+
     /// Keeps others from changing it until dropped.
     pub(crate) fn lock(&self) -> Changing<'_> {
         Changing { cell: self, _lock: self.changing.lock().unwrap_or_else(PoisonError::into_inner) }
@@ -104,6 +109,11 @@ impl View {
     /// A table by name.
     pub(crate) fn table(&self, name: &str) -> Option<&Arc<TableState>> {
         self.tables.values().find(|table| table.schema.name == name)
+    }
+
+    /// How many segments are damaged and not read.
+    pub(crate) fn segments_aside(&self) -> usize {
+        self.tables.values().map(|table| table.aside.segments.len()).sum()
     }
 
     /// All live blocks.

@@ -6,6 +6,7 @@
 //! **Invariant:** a log is its longest prefix of frames that hold and are numbered without a gap. Opening cuts off what is
 //! behind, and makes that durable before the next frame is written: an old frame can never follow a new one.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ use super::codec::{Decoder, Encoder};
 
 /// Bytes before the first frame.
 pub(crate) const HEAD_BYTES: u64 = 64;
-const FRAME_HEAD_BYTES: usize = 16;
+/// Bytes of a frame before its payload.
+pub(crate) const FRAME_HEAD_BYTES: usize = 16;
 /// Largest payload of one frame.
 pub(crate) const FRAME_BYTES_MAX: usize = 256 << 20;
 
@@ -65,12 +67,8 @@ pub(crate) fn scan(path: &Path, kind: Kind, bytes: &[u8], durable_end: u64) -> R
         return Err(Error::corrupted(path, bytes.len() as u64, format!("{} is cut short", kind.what)));
     };
     check_head(path, kind, found)?;
-    let (mut at, mut sequence, mut payloads) = (0, 0, Vec::new());
-    while let Some((found, payload)) = frames.get(at..).and_then(parse).filter(|(found, _)| *found == sequence + 1) {
-        payloads.push(payload.to_vec());
-        sequence = found;
-        at += FRAME_HEAD_BYTES + payload.len();
-    }
+    let (payloads, at) = prefix(frames);
+    let sequence = payloads.len() as u64;
     let end = HEAD_BYTES + at as u64;
     let rest = frames.get(at..).unwrap_or_default();
     if end < durable_end {
@@ -81,6 +79,41 @@ pub(crate) fn scan(path: &Path, kind: Kind, bytes: &[u8], durable_end: u64) -> R
     }
     let torn_bytes = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
     Ok(Frames { payloads, end, torn_bytes })
+}
+
+/// The frames at the start of `frames` that hold and are numbered without a gap, and where they end.
+fn prefix(frames: &[u8]) -> (Vec<Vec<u8>>, usize) {
+    let (mut at, mut sequence, mut payloads) = (0, 0, Vec::new());
+    while let Some((found, payload)) = frames.get(at..).and_then(parse).filter(|(found, _)| *found == sequence + 1) {
+        payloads.push(payload.to_vec());
+        sequence = found;
+        at += FRAME_HEAD_BYTES + payload.len();
+    }
+    (payloads, at)
+}
+
+/// The frames of a damaged log that hold, up to the first that does not, whatever its head says.
+pub(crate) fn salvage_prefix(bytes: &[u8]) -> Vec<Vec<u8>> {
+    prefix(bytes.get(HEAD_BYTES as usize..).unwrap_or_default()).0
+}
+
+/// All frames of a damaged log that hold, in the order of their numbers, and the bytes that are in none.
+pub(crate) fn salvage_all(bytes: &[u8]) -> (Vec<Vec<u8>>, u64) {
+    let frames = bytes.get(HEAD_BYTES as usize..).unwrap_or_default();
+    let (mut payloads, mut at) = (BTreeMap::new(), 0);
+    let mut used = (bytes.len() - frames.len()) as u64;
+    while at < frames.len() {
+        match frames.get(at..).and_then(parse) {
+            Some((sequence, payload)) => {
+                let len = FRAME_HEAD_BYTES + payload.len();
+                payloads.entry(sequence).or_insert_with(|| payload.to_vec());
+                at += len;
+                used += len as u64;
+            }
+            None => at += 1,
+        }
+    }
+    (payloads.into_values().collect(), bytes.len() as u64 - used)
 }
 
 fn check_head(path: &Path, kind: Kind, found: &[u8]) -> Result<()> {
@@ -107,6 +140,13 @@ fn head(kind: Kind, number: u64) -> Vec<u8> {
     let mut bytes = head.into_bytes();
     bytes.resize(HEAD_BYTES as usize - 4, 0);
     bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+    bytes
+}
+
+/// The bytes of a log of these payloads.
+pub(crate) fn whole<'a>(kind: Kind, number: u64, payloads: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut bytes = head(kind, number);
+    (1..).zip(payloads).for_each(|(sequence, payload)| bytes.extend_from_slice(&frame(sequence, payload)));
     bytes
 }
 
@@ -138,8 +178,7 @@ fn parse(bytes: &[u8]) -> Option<(u64, &[u8])> {
 impl FrameLog {
     /// Makes a log with one first frame under its final name, durable as a whole.
     pub(crate) fn create(fs: &dyn FileSystem, path: &Path, kind: Kind, number: u64, first: &[u8]) -> Result<Self> {
-        let mut bytes = head(kind, number);
-        bytes.extend_from_slice(&frame(1, first));
+        let bytes = whole(kind, number, std::iter::once(first));
         fs::publish(fs, path, &bytes)?;
         let file = fs.open(path)?.ok_or_else(|| Error::corrupted(path, 0, "the file is gone"))?;
         let end = bytes.len() as u64;
@@ -151,9 +190,18 @@ impl FrameLog {
     /// What is read may be in the page cache only: the process may have died between an append and its sync. So it is synced
     /// before anybody counts on it; and after a failed sync, which leaves pages that no later sync writes, it is `rewritten`
     /// first.
-    pub(crate) fn open(file: Arc<dyn File>, kind: Kind, durable_end: u64, rewritten: bool) -> Result<Opened> {
+    ///
+    /// What `check` refuses stays as it is: only then is it known that what is cut was not needed.
+    pub(crate) fn open(
+        file: Arc<dyn File>,
+        kind: Kind,
+        durable_end: u64,
+        rewritten: bool,
+        check: impl FnOnce(&[Vec<u8>]) -> Result<()>,
+    ) -> Result<Opened> {
         let bytes = fs::read_all(&*file)?;
         let Frames { payloads, end, torn_bytes } = scan(file.path(), kind, &bytes, durable_end)?;
+        check(&payloads)?;
         let log = Self { file, end, sequence: payloads.len() as u64, synced_end: end };
         if end < bytes.len() as u64 {
             log.file.set_len(end)?;
@@ -250,10 +298,16 @@ impl FrameTail {
             from += FRAME_HEAD_BYTES + payload.len();
         }
         self.at += from as u64;
-        if durable_end.is_some_and(|end| end != self.at) {
-            return Err(Error::corrupted(self.file.path(), self.at, format!("the log was whole up to {end}")));
-        }
+        self.check_reached(durable_end.unwrap_or(0))?;
         Ok(payloads)
+    }
+
+    /// An error if what was read so far does not reach `durable_end`, where another record says that the log was whole.
+    pub(crate) fn check_reached(&self, durable_end: u64) -> Result<()> {
+        if self.at >= durable_end {
+            return Ok(());
+        }
+        Err(Error::corrupted(self.file.path(), self.at, format!("the log was whole up to {durable_end}")))
     }
 
     /// The file.

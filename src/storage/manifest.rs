@@ -54,6 +54,16 @@ impl Catalog {
         self.tables.is_empty() && self.segments.is_empty() && self.seals.is_empty()
     }
 
+    /// How many of the first `rows` rows of a block's life are in segments.
+    pub(crate) fn sealed_of(&self, block: u64, generation: u64, rows: u64) -> u64 {
+        match self.seals.get(&block) {
+            // All of an earlier life is sealed before the next begins.
+            Some(sealed) if sealed.generation > generation => rows,
+            Some(sealed) if sealed.generation == generation => sealed.rows.min(rows),
+            _ => 0,
+        }
+    }
+
     /// Applies an edit; an error is one that does not fit the state.
     fn apply(&mut self, edit: Edit) -> std::result::Result<(), String> {
         let unknown = |table: TableId| format!("it speaks of table {table}, which it did not name before");
@@ -167,6 +177,14 @@ impl ManifestTail {
         Ok(!payloads.is_empty())
     }
 
+    /// An error if it does not reach what is known to have been durable: a file number and an end.
+    pub(crate) fn check_reached(&self, durable: (u64, u64)) -> Result<()> {
+        if self.number < durable.0 {
+            return Err(missing(self.tail.path(), durable.0));
+        }
+        self.tail.check_reached(if self.number == durable.0 { durable.1 } else { 0 })
+    }
+
     /// What it says.
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.catalog
@@ -230,6 +248,36 @@ pub(crate) fn read(fs: &dyn FileSystem, dir: &Path, names: &[String], durable: (
     check(&path, &fs::read_all(&*file)?, if number == durable.0 { durable.1 } else { 0 })
 }
 
+/// What is left of a damaged manifest.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    pub(crate) path: PathBuf,
+    pub(crate) number: u64,
+    /// A state that the store once had: that of the frames before the damage.
+    pub(crate) catalog: Catalog,
+    /// Bytes from the damage on.
+    pub(crate) lost_bytes: u64,
+}
+
+/// What is left of the newest manifest among `names`; `None` if not even its first frame is.
+pub(crate) fn remains(fs: &dyn FileSystem, dir: &Path, names: &[String]) -> Result<Option<Remains>> {
+    let (number, path) = newest(dir, names, 0);
+    let Some(file) = fs.open(&path)? else { return Ok(None) };
+    let bytes = fs::read_all(&*file)?;
+    let (mut catalog, mut lost_bytes, mut frames) = (Catalog::default(), bytes.len() as u64, 0);
+    for payload in frame_log::salvage_prefix(&bytes) {
+        let mut next = catalog.clone();
+        if next.apply_frame(&payload).is_err() {
+            break;
+        }
+        catalog = next;
+        frames += 1;
+        lost_bytes = lost_bytes.saturating_sub(frame_log::FRAME_HEAD_BYTES as u64 + payload.len() as u64);
+    }
+    lost_bytes = lost_bytes.saturating_sub(frame_log::HEAD_BYTES);
+    Ok((frames > 0).then_some(Remains { path, number, catalog, lost_bytes }))
+}
+
 /// What the `bytes` of a manifest say; an error if any up to `durable_end` is not what was written.
 pub(crate) fn check(path: &Path, bytes: &[u8], durable_end: u64) -> Result<Catalog> {
     replay(path, &frame_log::scan(path, KIND, bytes, durable_end)?.payloads)
@@ -243,9 +291,14 @@ impl Manifest {
 
     /// Makes the first manifest of a store that has `catalog`.
     pub(crate) fn write(fs: Arc<dyn FileSystem>, dir: &Path, catalog: Catalog) -> Result<Self> {
-        let log = FrameLog::create(&*fs, &path(dir, 1), KIND, 1, &encode(catalog.edits()))?;
+        Self::write_as(fs, dir, 1, catalog)
+    }
+
+    /// Makes a manifest file of that number, whole under its name.
+    pub(crate) fn write_as(fs: Arc<dyn FileSystem>, dir: &Path, number: u64, catalog: Catalog) -> Result<Self> {
+        let log = FrameLog::create(&*fs, &path(dir, number), KIND, number, &encode(catalog.edits()))?;
         let rewritten_bytes = log.end();
-        Ok(Self { fs, dir: dir.into(), number: 1, log, rewritten_bytes, catalog })
+        Ok(Self { fs, dir: dir.into(), number, log, rewritten_bytes, catalog })
     }
 
     /// Opens the newest manifest among `names` and says how many bytes of a torn tail were cut off. `durable` is a file
@@ -261,8 +314,11 @@ impl Manifest {
         let missing = || missing(&path, durable.0);
         let file = fs.open(&path)?.filter(|_| number >= durable.0).ok_or_else(missing)?;
         let durable_end = if number == durable.0 { durable.1 } else { 0 };
-        let opened = FrameLog::open(file, KIND, durable_end, rewritten)?;
-        let catalog = replay(&path, &opened.payloads)?;
+        let mut catalog = Catalog::default();
+        let opened = FrameLog::open(file, KIND, durable_end, rewritten, |payloads| {
+            catalog = replay(&path, payloads)?;
+            Ok(())
+        })?;
         for old in names.iter().filter_map(|name| number_of(name)).filter(|old| *old < number) {
             fs.remove(&self::path(dir, old))?;
         }

@@ -65,15 +65,18 @@ impl Lease {
 
     /// The store has the segment under this pin too.
     pub(crate) fn extend(&self, pin: u64) {
+        // Relaxed: see the type.
         self.pin.fetch_max(pin, Ordering::Relaxed);
     }
 
     /// Ends it: the files are being removed.
     pub(crate) fn end(&self) {
+        // Relaxed: see the type.
         self.ended.store(true, Ordering::Relaxed);
     }
 
     fn has_ended(&self) -> bool {
+        // Relaxed: see the type.
         let moved_on = |control: &Arc<Control>| control.pin() != Some(self.pin.load(Ordering::Relaxed));
         self.ended.load(Ordering::Relaxed) || self.control.as_ref().is_some_and(moved_on)
     }
@@ -227,7 +230,9 @@ impl Segment {
         let sums: Arc<[u32]> = index.sums.into();
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let segment = self.open(&sums, true)?;
-        let plain = ArrowReaderMetadata::load(&segment, options.clone()).map_err(|error| self.damaged(error))?;
+        let met = segment.met();
+        let plain = ArrowReaderMetadata::load(&segment, options.clone());
+        let plain = plain.map_err(|error| met.or_damaged(&self.path, error))?;
         let options = options.with_schema(stored_schema(schema, plain.schema()));
         let footer =
             ArrowReaderMetadata::try_new(plain.metadata().clone(), options).map_err(|error| self.damaged(error))?;
@@ -239,7 +244,6 @@ impl Segment {
     }
 
     /// The rows of each series, in the order of rows.
-    #[cfg(feature = "sql")]
     pub(crate) fn series_ranges(&self, schema: &TableSchema) -> Result<Arc<[series_index::SeriesRange]>> {
         Ok(self.index(schema)?.ranges.clone())
     }
@@ -316,17 +320,18 @@ impl Segment {
         }
         let mask = ProjectionMask::roots(index.footer.metadata().file_metadata().schema_descr(), wanted);
         let file = self.open(&index.sums, hold)?;
+        let met = file.met();
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, index.footer.clone())
             .with_projection(mask)
             .with_batch_size(batch_rows);
         if let Some(rows) = rows {
             builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(rows.into_iter(), total));
         }
-        let reader = builder.build().map_err(|error| self.damaged(error))?;
+        let reader = builder.build().map_err(|error| met.or_damaged(&self.path, error))?;
         let projected = columns.project(projection).map_err(|error| self.damaged(error))?;
         let (path, projected) = (self.path.clone(), Arc::new(projected));
         Ok(Box::new(reader.map(move |batch| {
-            let damaged = |error: arrow::error::ArrowError| Error::corrupted(&path, 0, error.to_string());
+            let damaged = |error: arrow::error::ArrowError| met.or_damaged(&path, error);
             arrange(&batch.map_err(damaged)?, &projected).map_err(damaged)
         })))
     }

@@ -49,11 +49,17 @@ impl SeriesLog {
         Ok(Self { log: Mutex::new(log) })
     }
 
-    /// Opens the log and gives its records' payloads and the bytes of a torn tail that was cut off.
-    pub(crate) fn open(file: Arc<dyn File>, durable_end: u64, rewritten: bool) -> Result<(Self, Vec<Vec<u8>>, u64)> {
-        let opened = FrameLog::open(file, KIND, durable_end, rewritten)?;
-        let payloads = opened.payloads.into_iter().skip(1).collect();
-        Ok((Self { log: Mutex::new(opened.log) }, payloads, opened.cut_bytes))
+    /// Opens the log, hands its records' payloads to `take`, and gives the bytes of a torn tail that was cut off. What `take`
+    /// refuses stays as it is.
+    pub(crate) fn open(
+        file: Arc<dyn File>,
+        durable_end: u64,
+        rewritten: bool,
+        take: impl FnOnce(&[Vec<u8>]) -> Result<()>,
+    ) -> Result<(Self, u64)> {
+        let opened =
+            FrameLog::open(file, KIND, durable_end, rewritten, |payloads| take(payloads.get(1..).unwrap_or_default()))?;
+        Ok((Self { log: Mutex::new(opened.log) }, opened.cut_bytes))
     }
 
     /// The log of a store that another process writes. Its first frame is not a record.
@@ -72,12 +78,7 @@ impl SeriesLog {
 
     /// Writes the tags of series `id`.
     pub(crate) fn append(&self, table: TableId, id: u32, values: &[&str]) -> Result<()> {
-        let mut record = Encoder::default();
-        record.u32(table).u32(id).u32(1);
-        values.iter().for_each(|value| {
-            record.text(value);
-        });
-        self.log().append(&record.into_bytes())
+        self.log().append(&record(table, id, values.iter().copied()))
     }
 
     /// Makes all series written so far durable, and gives the end they reach to. An error must poison the store.
@@ -97,8 +98,33 @@ impl SeriesLog {
         self.log().synced_end()
     }
 
+    /// The records of a damaged log that can be read, and the bytes of those that cannot.
+    pub(crate) fn remains(bytes: &[u8]) -> (Vec<Vec<u8>>, u64) {
+        frame_log::salvage_all(bytes)
+    }
+
+    /// Puts a log of these series of each table in the place of the one at `path`.
+    pub(crate) fn replace<'a>(
+        fs: &dyn FileSystem,
+        path: &Path,
+        series: impl Iterator<Item = (TableId, u32, &'a [String])>,
+    ) -> Result<()> {
+        let records = series.map(|(table, id, values)| record(table, id, values.iter().map(String::as_str)));
+        let payloads: Vec<Vec<u8>> = std::iter::once(Vec::new()).chain(records).collect();
+        crate::fs::publish(fs, path, &frame_log::whole(KIND, 1, payloads.iter().map(Vec::as_slice)))
+    }
+
     /// The error for a record that does not fit.
     pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> Error {
         Error::corrupted(path, super::frame_log::HEAD_BYTES, reason)
     }
+}
+
+fn record<'a>(table: TableId, id: u32, values: impl Iterator<Item = &'a str>) -> Vec<u8> {
+    let mut record = Encoder::default();
+    record.u32(table).u32(id).u32(1);
+    values.for_each(|value| {
+        record.text(value);
+    });
+    record.into_bytes()
 }

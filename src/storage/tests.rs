@@ -25,7 +25,7 @@ fn opened(bytes: &[u8], kind: Kind, durable_end: u64) -> Result<(Vec<Vec<u8>>, u
     fs.create_dir(Path::new("/store")).unwrap();
     let file = fs.create(Path::new(PATH)).unwrap();
     file.write_at(bytes, 0).unwrap();
-    FrameLog::open(file, kind, durable_end, false).map(|opened| (opened.payloads, opened.cut_bytes))
+    FrameLog::open(file, kind, durable_end, false, |_| Ok(())).map(|opened| (opened.payloads, opened.cut_bytes))
 }
 
 /// A log of five frames, and where each ends.

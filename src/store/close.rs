@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use crate::error::{Error, Result};
 use crate::maintain::core::Core;
+use crate::snapshot::BlockView;
 use crate::snapshot::cut::Shut;
 
 use super::Inner;
@@ -33,6 +34,11 @@ impl Inner {
         }
         self.stop_threads()?;
         core.sync(None)?;
+        // Rows that the sync made durable, or that segments have; not those of an append that comes too late.
+        let view = core.view.load();
+        let durable = |view: &BlockView| view.block.committed_rows().max(view.sealed_rows) as u64;
+        let rows = view.blocks().map(|view| ((view.block.id, view.block.generation), durable(view)));
+        core.control.close(&rows.collect::<Vec<_>>());
         core.control.sync().map_err(|error| core.poison(error))?;
         // Last: now another process may write. What this one still reads it keeps from being recycled by its locks.
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());

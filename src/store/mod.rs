@@ -3,13 +3,17 @@
 mod care;
 mod close;
 mod create;
+#[cfg(feature = "feed")]
+mod feeds;
 mod handle;
 #[cfg(feature = "feed")]
 mod import;
+mod latest;
 mod open;
 mod quarantine;
 mod reader;
 mod recovery;
+mod salvage;
 #[cfg(feature = "sql")]
 mod source;
 mod table;
@@ -29,8 +33,9 @@ use crate::model::{Schema, TableSchema, names};
 use crate::options::Options;
 
 use handle::Handle;
+pub use latest::{Latest, LatestRow};
 pub use reader::Reader;
-pub use recovery::Recovery;
+pub use recovery::{LeftOut, Recovery};
 pub use table::Table;
 pub use upkeep::{Maintained, Pause};
 pub use writer::Writer;
@@ -67,6 +72,8 @@ pub(crate) struct Inner {
     background: Background,
     recovery: Recovery,
     quarantine: quarantine::Quarantine,
+    #[cfg(feature = "feed")]
+    registry: feeds::Registry,
     #[cfg(feature = "feed")]
     ledger: crate::feed::import::ledger::Ledger,
     /// Held for as long as the store is open: until it is closed, or else until the last handle is dropped.
@@ -237,6 +244,30 @@ impl Store {
     pub fn query(&self, text: &str) -> Result<crate::query::Rows> {
         self.inner.core.check_open()?;
         self.inner.engine.query(text)
+    }
+
+    /// A statement that is planned once and answered often, with parameters `$1`, `$2`, ..: for panels that ask the same
+    /// every second. Each answer is of the moment of its call, as [`query`](Self::query)'s.
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql).
+    ///
+    /// ```
+    /// # use denyut::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let city = Store::open(dir.path().join("kota"))?;
+    /// let water = city.table(Schema::new("water").tag("gate").f64("level_cm", "cm"))?;
+    /// let highest = city.prepare("SELECT max(level_cm) AS cm FROM water WHERE gate = $1 AND time >= $2")?;
+    /// let today = Time::from_secs(1_767_225_600)?;
+    /// assert_eq!(highest.query(&["Sei Wie".into(), today.into()])?.f64(0, "cm")?, None);
+    /// water.writer()?.append(row! { gate: "Sei Wie", level_cm: 142.0 })?;
+    /// assert_eq!(highest.query(&["Sei Wie".into(), today.into()])?.f64(0, "cm")?, Some(142.0));
+    /// # Ok::<(), denyut::Error>(())
+    /// ```
+    #[cfg(feature = "sql")]
+    pub fn prepare(&self, text: &str) -> Result<crate::query::Prepared> {
+        self.inner.core.check_open()?;
+        self.inner.engine.prepare(text)
     }
 
     /// A session that sees what `policy` shows, for readers who may not see everything. It reads the live store, as

@@ -1,6 +1,7 @@
 //! Opening: from what is on disk to a store that takes rows.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex};
@@ -26,9 +27,10 @@ use crate::model::{Schema, TableId, TableSchema, names, quarantine};
 use crate::options::Options;
 use crate::snapshot::aside::Partial;
 use crate::snapshot::cut::Gate;
+use crate::snapshot::last::LastTables;
 use crate::snapshot::view::Stage;
 use crate::snapshot::{Aside, BlockView, TableState, View, ViewCell};
-use crate::storage::control::{Control, Ends};
+use crate::storage::control::{BlockLife, Control, Ends};
 use crate::storage::edit::Edit;
 use crate::storage::manifest::{Catalog, Manifest, TableEntry};
 use crate::storage::metadata_cache::MetadataCache;
@@ -41,6 +43,7 @@ use crate::storage::series_table::SeriesTable;
 use super::create;
 use super::handle::Handle;
 use super::quarantine::Quarantine;
+use super::salvage::{self, Salvage};
 use super::{Inner, Recovery, Store};
 
 impl Store {
@@ -62,20 +65,39 @@ impl Store {
             fs.sync_dir(&path)?;
         }
         let control_path = path.join(CONTROL_FILE);
-        let (control, ends) = match Control::open(&*fs, &control_path)? {
-            Some(found) => found,
+        let mut salvage = options.salvage.then(|| Salvage::new(fs.clone(), &path));
+        let found = Control::open(&*fs, &control_path).and_then(|found| match found {
+            Some(found) => Ok(found),
             None => {
-                create::create(&fs, &path, &names)?;
+                create::create(&fs, &path, &names).inspect_err(|_| {
+                    // A sync of the directory that failed may have left a name which no later one makes durable. Made anew
+                    // it will be.
+                    let _ = fs.remove(&control_path);
+                })?;
                 let gone = || Error::corrupted(&control_path, 0, "the control page is gone");
-                Control::open(&*fs, &control_path)?.ok_or_else(gone)?
+                Control::open(&*fs, &control_path)?.ok_or_else(gone)
             }
+        });
+        let (control, ends) = match (found, &mut salvage) {
+            (Err(error @ (Error::Corrupted { .. } | Error::NotAStore { .. })), Some(salvage)) => {
+                salvage.control(error, &names)?
+            }
+            (found, _) => found?,
         };
-        let mut opening = Opening { fs, path, options, recovery: Recovery::default(), limits: Arc::default() };
+        let closed = control.closed().into_iter().collect();
+        let recovery = Recovery::default();
+        let mut opening = Opening { fs, path, options, recovery, limits: Arc::default(), closed, salvage };
         let (core, work, opened) = opening.core(control, ends)?;
         let core = Arc::new(core);
+        core.control.reopen();
         // Readers in other processes see what was found from here on, and believe it.
         core.show(|_| ())?;
         core.control.set_writer(core.fs.boot_id(), std::process::id())?;
+        if let Some(mut salvage) = opening.salvage {
+            salvage.segments(&core.repair(&mut |_| ControlFlow::Continue(()))?);
+            opening.recovery.segments_aside = core.view.load().segments_aside();
+            opening.recovery.left_out = salvage.left_out;
+        }
         core.remove_left()?;
         let background = Background::start(&core, work, opened)?;
         for id in full_blocks(&core.view.load()) {
@@ -84,7 +106,12 @@ impl Store {
         #[cfg(feature = "sql")]
         let engine = {
             let source = Arc::new(super::source::CoreSource(Arc::downgrade(&core)));
-            crate::query::Engine::new(source, core.options.clone(), opening.path.join(SPILL_DIR))?
+            crate::query::Engine::new(
+                source,
+                core.options.clone(),
+                opening.path.join(SPILL_DIR),
+                super::source::FUNCTIONS,
+            )?
         };
         let recovery = opening.recovery;
         Ok(Self {
@@ -93,6 +120,8 @@ impl Store {
                 background,
                 recovery,
                 quarantine: Quarantine::default(),
+                #[cfg(feature = "feed")]
+                registry: super::feeds::Registry::default(),
                 #[cfg(feature = "feed")]
                 ledger: crate::feed::import::ledger::Ledger::default(),
                 lock: Mutex::new(Some(lock)),
@@ -184,6 +213,9 @@ struct Opening {
     options: Options,
     recovery: Recovery,
     limits: Arc<Words>,
+    /// Rows of (block, generation) when the store was closed.
+    closed: BTreeMap<BlockLife, u64>,
+    salvage: Option<Salvage>,
 }
 
 impl Opening {
@@ -196,16 +228,29 @@ impl Opening {
         }
         let durable = (ends.manifest_number, ends.manifest_end);
         let was_poisoned = names.iter().any(|name| name == POISON_FILE);
-        let (manifest, manifest_cut) = Manifest::open(self.fs.clone(), &self.path, &names, durable, was_poisoned)?;
+        let found = Manifest::open(self.fs.clone(), &self.path, &names, durable, was_poisoned);
+        let (manifest, manifest_cut) = match (found, &mut self.salvage) {
+            (Err(error @ Error::Corrupted { .. }), Some(salvage)) => (salvage.manifest(error, &names)?, 0),
+            (found, _) => found?,
+        };
         let catalog = manifest.catalog().clone();
         let cache = Arc::new(MetadataCache::new(self.options.metadata_cache_bytes_max));
         let partial = Arc::new(Partial::new(self.options.allow_partial));
         let mut tables = self.tables(&catalog, &cache, &partial)?;
-        let (series_log, series_cut) = self.series(&catalog, &tables, ends.series_end, was_poisoned)?;
+        let found = self.series(&catalog, &tables, ends.series_end, was_poisoned);
+        let (series_log, series_cut) = match (found, &mut self.salvage) {
+            (Err(error @ Error::Corrupted { .. }), Some(salvage)) => {
+                salvage.series(&error, &catalog, &tables)?;
+                // What of it was read into the old ones is in the way.
+                tables = self.tables(&catalog, &cache, &partial)?;
+                self.series(&catalog, &tables, 0, false)?
+            }
+            (found, _) => found?,
+        };
         self.finish_moves(&catalog)?;
         let last_pin = control.pin().unwrap_or_default();
         let pins = Pins::open(self.fs.clone(), &self.path, last_pin, self.options.pinned_bytes_max)?;
-        self.remove_orphans(&catalog, &pins)?;
+        let beyond_orphans = self.remove_orphans(&catalog, &pins)?;
         self.remove_spilled()?;
         let (blocks, nothing, marks) = self.blocks(&catalog, &tables, was_poisoned)?;
         let pool = BlockPool::new(
@@ -226,7 +271,7 @@ impl Opening {
         };
         let mut clock = catalog.clock.max(ends.clock);
         for found in blocks {
-            clock = clock.max(self.join(found, &catalog, &mut tables, &pool)?);
+            clock = clock.max(self.join(found, &catalog, &mut tables, (&pool, &series_log))?);
         }
         if was_poisoned {
             // What was left out is left out for good, and every block that stays was synced by its recovery.
@@ -241,7 +286,7 @@ impl Opening {
             path: self.path.clone(),
             options: self.options.clone(),
             pool,
-            segment_ids: AtomicU64::new(catalog.next_segment),
+            segment_ids: AtomicU64::new(catalog.next_segment.max(beyond_orphans)),
             manifest: Mutex::new(manifest),
             series_log,
             control,
@@ -249,6 +294,7 @@ impl Opening {
             gate: Gate::default(),
             clock: Arc::new(Clock::after(clock, self.options.wall.clone())),
             cache,
+            last: Arc::new(LastTables::new(self.options.last_bytes_max)),
             counters: Counters::default(),
             partial,
             sealing: Mutex::default(),
@@ -318,33 +364,39 @@ impl Opening {
         let path = self.path.join(SERIES_FILE);
         let gone = || Error::corrupted(&path, 0, "the series log is gone");
         let file = self.fs.open(&path)?.ok_or_else(gone)?;
-        let (log, payloads, cut) = SeriesLog::open(file, durable_end, rewritten)?;
-        for (index, payload) in payloads.iter().enumerate() {
-            let damaged = |what: &str| SeriesLog::damaged(&path, format!("record {}: {what}", index + 1));
-            let mut record = Record::decode(payload).ok_or_else(|| damaged("it cannot be read"))?;
-            let table = tables.get(&record.table).ok_or_else(|| damaged("it is of a table that does not exist"))?;
-            table.series.replay(&mut record).ok_or_else(|| damaged("it does not follow the one before"))?;
-        }
-        for (id, entry) in &catalog.tables {
-            let found = tables.get(id).map_or(0, |table| table.series.count());
-            if found < entry.series {
-                let reason = format!("it has {found} series of {:?}, the manifest {}", entry.schema.name, entry.series);
-                return Err(SeriesLog::damaged(&path, reason));
+        SeriesLog::open(file, durable_end, rewritten, |payloads| {
+            for (index, payload) in payloads.iter().enumerate() {
+                let damaged = |what: &str| SeriesLog::damaged(&path, format!("record {}: {what}", index + 1));
+                let mut record = Record::decode(payload).ok_or_else(|| damaged("it cannot be read"))?;
+                let table = tables.get(&record.table).ok_or_else(|| damaged("it is of a table that does not exist"))?;
+                table.series.replay(&mut record).ok_or_else(|| damaged("it does not follow the one before"))?;
             }
-        }
-        Ok((log, cut))
+            for (id, entry) in &catalog.tables {
+                let found = tables.get(id).map_or(0, |table| table.series.count());
+                if found < entry.series {
+                    let name = &entry.schema.name;
+                    let reason = format!("it has {found} series of {name:?}, the manifest {}", entry.series);
+                    return Err(SeriesLog::damaged(&path, reason));
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Removes what a seal wrote and did not commit, and what a former life had taken out, once nobody reads it.
-    fn remove_orphans(&self, catalog: &Catalog, pins: &Pins) -> Result<()> {
+    ///
+    /// Returns the first segment id beyond theirs. **Invariant:** no segment gets the id of a file that waits to be removed;
+    /// the manifest does not know of ids that were never committed.
+    fn remove_orphans(&self, catalog: &Catalog, pins: &Pins) -> Result<u64> {
         let dir = segments_dir(&self.path);
+        let id = |name: &str| name.split('.').next().and_then(|id| id.parse::<u64>().ok());
         let wanted = |name: &str| {
-            let id = name.split('.').next().and_then(|id| id.parse().ok());
-            id.is_some_and(|id| catalog.segments.contains_key(&id))
+            id(name).is_some_and(|id| catalog.segments.contains_key(&id))
                 && (name.ends_with(".parquet") || name.ends_with(".series"))
         };
         let names = self.names(&dir)?;
-        pins.keep(names.iter().filter(|name| !wanted(name)).map(|name| dir.join(name)).collect())
+        pins.keep(names.iter().filter(|name| !wanted(name)).map(|name| dir.join(name)).collect())?;
+        Ok(names.iter().filter_map(|name| id(name)).max().map_or(0, |id| id.saturating_add(1)))
     }
 
     /// Removes what queries of a killed process had spilled.
@@ -354,7 +406,7 @@ impl Opening {
 
     /// Looks at every live block file: those with rows, those without, and the highest numbers seen.
     fn blocks(
-        &self,
+        &mut self,
         catalog: &Catalog,
         tables: &BTreeMap<TableId, TableState>,
         was_poisoned: bool,
@@ -367,10 +419,22 @@ impl Opening {
             _ => (0, false),
         };
         let table = |id: TableId| tables.get(&id).map(|table| table.schema.clone());
-        let known = Known { boot_id: self.fs.boot_id(), sealed: &sealed, table: &table, limits: &self.limits };
+        let known_closed = self.closed.clone();
+        let closed = |block, generation| known_closed.get(&(block, generation)).copied();
+        let limits = self.limits.clone();
+        let known = Known {
+            boot_id: self.fs.boot_id(),
+            sealed: &sealed,
+            table: &table,
+            closed: &closed,
+            limits: &limits,
+            salvage: false,
+        };
         let (mut blocks, mut nothing, mut marks) = (Vec::new(), Vec::new(), Marks::default());
+        marks.generation = self.closed.keys().map(|(_, generation)| *generation).max().unwrap_or(0);
         let mut names = self.names(&dir)?;
         names.sort_unstable();
+        let (mut seen, mut unfinished) = (BTreeMap::new(), Vec::new());
         for name in names {
             let path = dir.join(&name);
             let Some(id) = name.strip_suffix(".block").and_then(|id| id.parse::<u64>().ok()) else {
@@ -378,19 +442,47 @@ impl Opening {
             };
             marks.next_block = marks.next_block.max(id + 1);
             let Some(file) = self.fs.open(&path)? else { continue };
-            match recover(file, &known, was_poisoned)? {
+            let found = match (recover(file.clone(), &known, was_poisoned), &mut self.salvage) {
+                (Err(error @ Error::Corrupted { .. }), Some(salvage)) => {
+                    salvage.block(&error, file, &known, was_poisoned)?.unwrap_or(Found::Unfinished)
+                }
+                (found, _) => found?,
+            };
+            match found {
                 Found::Block(found) => {
                     marks.generation = marks.generation.max(found.block.generation);
+                    seen.insert(id, found.block.generation);
                     blocks.push(found);
                 }
                 Found::Nothing(released, generation) => {
                     marks.generation = marks.generation.max(generation);
+                    seen.insert(id, generation);
                     nothing.push(released);
                 }
-                Found::Unfinished => self.fs.remove(&path)?,
+                Found::Unfinished => unfinished.push(path),
             }
         }
+        self.missing(&dir, &seen, catalog)?;
+        unfinished.iter().try_for_each(|path| self.fs.remove(path))?;
         Ok((blocks, nothing, marks))
+    }
+
+    /// An error if the store was closed with rows in a block that is gone. Which rows blocks that are there must have, their
+    /// recovery asks.
+    fn missing(&mut self, dir: &Path, seen: &BTreeMap<u64, u64>, catalog: &Catalog) -> Result<()> {
+        for ((block, generation), rows) in &self.closed {
+            let path = BlockPool::path(dir, *block);
+            let left = rows - catalog.sealed_of(*block, *generation, *rows);
+            if seen.get(block).is_some_and(|seen| seen >= generation) || left == 0 {
+                continue;
+            }
+            let error = Error::corrupted(&path, 0, format!("the store was closed with {left} rows in this block"));
+            match &mut self.salvage {
+                Some(salvage) => salvage.missing_block(&path, left, &error),
+                None => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Puts a block with rows where it belongs, and gives the latest clock reading in it.
@@ -399,7 +491,7 @@ impl Opening {
         found: Recovered,
         catalog: &Catalog,
         tables: &mut BTreeMap<TableId, TableState>,
-        pool: &BlockPool,
+        (pool, series_log): (&BlockPool, &SeriesLog),
     ) -> Result<u64> {
         let Recovered { block, sound, rows_cut } = found;
         let rows = block.rows();
@@ -409,10 +501,18 @@ impl Opening {
             return Err(Error::corrupted(block.file.path(), 0, "a block of no table"));
         };
         let highest = block.series(sealed_rows..rows).iter().max().copied();
-        if highest.is_some_and(|highest| highest >= table.series.count()) {
-            let reason =
-                format!("series {highest:?} of {:?}, and the log has {}", table.schema.name, table.series.count());
-            return Err(Error::corrupted(block.file.path(), block.layout.series as u64, reason));
+        let count = table.series.count();
+        if let Some(highest) = highest.filter(|highest| *highest >= count) {
+            let Some(salvage) = &mut self.salvage else {
+                let reason = format!("series {highest} of {:?}, and the log has {count}", table.schema.name);
+                return Err(Error::corrupted(block.file.path(), block.layout.series as u64, reason));
+            };
+            salvage.lost_series(block.file.path(), &table.schema.name, count..highest + 1);
+            for id in count..=highest {
+                let tags = salvage::lost_tags(id, table.schema.tags.len());
+                let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+                table.series.resolve(&table.schema, series_log, &self.options, &tags)?;
+            }
         }
         let clock = block.clocks(sealed_rows..rows).and_then(|clocks| clocks.iter().max().copied());
         self.recovery.rows_cut += rows_cut;

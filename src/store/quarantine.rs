@@ -73,6 +73,7 @@ struct Open {
 impl Quarantine {
     /// Puts a row there, stamped now, and gives the number of the quarantine's table.
     pub(super) fn put(&self, core: &Arc<Core>, entry: &Entry<'_>) -> Result<TableId> {
+        core.gate.check()?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let open = match &mut *open {
             Some(open) => open,

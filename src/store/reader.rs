@@ -71,6 +71,7 @@ impl Reader {
         let spill = {
             use std::sync::atomic::{AtomicU64, Ordering};
             static READERS: AtomicU64 = AtomicU64::new(0);
+            // Relaxed: the read-modify-write alone makes each number unique.
             let number = READERS.fetch_add(1, Ordering::Relaxed);
             std::env::temp_dir().join(format!("denyut-spill-{}-{number}", std::process::id()))
         };
@@ -79,7 +80,7 @@ impl Reader {
             #[cfg(feature = "sql")]
             engine: {
                 let source = Arc::new(super::source::FollowerSource(Arc::downgrade(&follower)));
-                crate::query::Engine::new(source, options.clone(), spill.clone())?
+                crate::query::Engine::new(source, options.clone(), spill.clone(), super::source::FUNCTIONS)?
             },
             #[cfg(feature = "sql")]
             spill: (fs, spill),
@@ -137,6 +138,24 @@ impl Reader {
     #[cfg(feature = "sql")]
     pub fn query(&self, text: &str) -> Result<crate::query::Rows> {
         self.inner.engine.query(text)
+    }
+
+    /// Reads with SQL and says how complete the answer is, as [`Store::query_with_trust`].
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    #[cfg(all(feature = "feed", feature = "sql"))]
+    pub fn query_with_trust(&self, text: &str) -> Result<(crate::query::Rows, crate::feed::Trust)> {
+        super::feeds::with_trust(&self.inner.engine, text)
+    }
+
+    /// As [`Store::prepare`].
+    ///
+    /// # Errors
+    /// As [`Store::prepare`].
+    #[cfg(feature = "sql")]
+    pub fn prepare(&self, text: &str) -> Result<crate::query::Prepared> {
+        self.inner.engine.prepare(text)
     }
 
     /// A session that sees what `policy` shows, as [`Store::session_for`].

@@ -9,6 +9,13 @@ use crate::maintain::running::Progress;
 use crate::query::Source;
 use crate::snapshot::Snapshot;
 use crate::snapshot::follower::Follower;
+use crate::snapshot::last::LastTables;
+
+/// SQL's functions of the floor below.
+#[cfg(feature = "feed")]
+pub(super) const FUNCTIONS: &[crate::query::extension::Function] = crate::feed::FUNCTIONS;
+#[cfg(not(feature = "feed"))]
+pub(super) const FUNCTIONS: &[crate::query::extension::Function] = &[];
 
 /// The open store as the query engine sees it. Weak, so that a session that is kept does not keep the store open.
 pub(super) struct CoreSource(pub(super) Weak<Core>);
@@ -28,6 +35,10 @@ impl Source for CoreSource {
         self.0.upgrade().map(|core| core.pins.list()).unwrap_or_default()
     }
 
+    fn last(&self) -> Option<Arc<LastTables>> {
+        self.0.upgrade().map(|core| core.last.clone())
+    }
+
     fn background(&self) -> Vec<Arc<Progress>> {
         self.0.upgrade().map(|core| core.upkeep.running.list()).unwrap_or_default()
     }
@@ -43,6 +54,10 @@ impl Source for FollowerSource {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         self.0.upgrade().map(|follower| follower.count()).unwrap_or_default()
+    }
+
+    fn last(&self) -> Option<Arc<LastTables>> {
+        self.0.upgrade().map(|follower| follower.last.clone())
     }
 
     /// The pin that this process holds; what it keeps is known to the process that writes.

@@ -9,8 +9,8 @@ use crate::snapshot::TableState;
 use crate::snapshot::scan::Scan;
 use crate::storage::series_table::SeriesTable;
 
-use super::Writer;
 use super::handle::Handle;
+use super::{Latest, Writer};
 
 /// A table of a store. Cheap to clone; `Send` and `Sync`.
 #[derive(Clone)]
@@ -99,6 +99,23 @@ impl Table {
         let core = &self.inner.core;
         core.gate.check()?;
         self.series.resolve(&self.schema, &core.series_log, &core.options, tags.as_ref()).map(SeriesId)
+    }
+
+    /// A handle on the latest row of a series, for those who look at it often.
+    ///
+    /// ```
+    /// # use denyut::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let city = Store::open(dir.path().join("kota"))?;
+    /// let water = city.table(Schema::new("water").tag("gate").f64("level_cm", "cm"))?;
+    /// let mut gate = water.latest(water.series(["Sei Wie"])?);
+    /// assert!(gate.get()?.is_none());
+    /// water.writer()?.append(row! { gate: "Sei Wie", level_cm: 142.0 })?;
+    /// assert_eq!(gate.get()?.unwrap().value("level_cm")?, Value::F64(142.0));
+    /// # Ok::<(), denyut::Error>(())
+    /// ```
+    pub fn latest(&self, series: SeriesId) -> Latest {
+        Latest::new(self.inner.clone(), self.id, self.name(), series)
     }
 }
 

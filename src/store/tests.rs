@@ -4,17 +4,26 @@
 mod backup;
 mod care;
 mod clock;
+mod everything;
+mod flips;
 mod following;
 #[cfg(feature = "feed")]
 mod imports;
 mod ingest_time;
 mod lifecycle;
+mod long_strings;
+mod model;
 mod power_loss;
 mod quarantine;
 mod quiet;
+mod recovered;
+mod recycled;
 mod repair;
+mod salvage;
 mod scenarios;
+mod segments;
 mod tended;
+mod threads;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -45,9 +54,14 @@ fn rows_of(table: &Table) -> BTreeMap<(String, i64), usize> {
 }
 
 fn rows_in(scan: crate::Scan) -> BTreeMap<(String, i64), usize> {
+    try_rows(scan).unwrap()
+}
+
+/// As [`rows_of`], or what the disk says.
+fn try_rows(scan: crate::Scan) -> Result<BTreeMap<(String, i64), usize>> {
     let mut found = BTreeMap::new();
     for batch in scan {
-        let batch = batch.unwrap();
+        let batch = batch?;
         let times = batch.column_by_name("time").unwrap().as_primitive::<TimestampNanosecondType>().clone();
         let writers = batch.column_by_name("writer").unwrap().as_string_view().clone();
         let numbers = batch.column_by_name("number").unwrap().as_primitive::<Int64Type>().clone();
@@ -61,7 +75,7 @@ fn rows_in(scan: crate::Scan) -> BTreeMap<(String, i64), usize> {
             *found.entry((writers.value(row).to_string(), number)).or_default() += 1;
         }
     }
-    found
+    Ok(found)
 }
 
 /// Times go forward, with every seventh row late by an hour and spread over partitions.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fs::fork::Origin;
 use crate::ingest::batch::{Columns, Fate, accepted_runs};
 use crate::ingest::live_block::Run;
 use crate::ingest::writer::BlockWriter;
+use crate::maintain::core::Core;
 use crate::model::quarantine::Reason;
 use crate::model::{Appended, Row, SeriesId, TableId, TableSchema, Time, Value};
 use crate::options::Durability;
@@ -144,8 +145,7 @@ impl Writer {
             self.blocks.check_values(fields).map_err(|error| conflict(&schema, fields, error))?;
             return self.quarantine(&schema, (reason, time), tags, fields);
         }
-        let core = &self.inner.core;
-        let series = self.series.resolve(&schema, &core.series_log, &core.options, tags)?;
+        let series = resolve(&self.inner.core, &self.series, &schema, tags)?;
         self.append_to(SeriesId(series), time, fields)
     }
 
@@ -270,16 +270,20 @@ impl Writer {
                 *value = new;
             }
             let same = known.filter(|_| !changed);
-            let id = same.map_or_else(|| series.resolve(&schema, &core.series_log, &core.options, &values), Ok);
+            let id = same.map_or_else(|| resolve(&core, &series, &schema, &values), Ok);
             known = id.as_ref().ok().copied();
             ids.push(known.unwrap_or_default());
-            Ok(match id {
+            match id {
                 Ok(_) => {
                     newest_ns = newest_ns.max(time_ns);
-                    Fate::Accepted
+                    Ok(Fate::Accepted)
                 }
-                Err(error) => Fate::Rejected(error),
-            })
+                Err(error) if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Limit) => {
+                    Ok(Fate::Rejected(error))
+                }
+                // Nothing is wrong with the row.
+                Err(error) => Err(error),
+            }
         })?;
         self.append_runs(&columns, &ids, &runs, &mut appended)?;
         Ok(appended)
@@ -401,6 +405,15 @@ impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").field("table", &self.schema().name()).finish_non_exhaustive()
     }
+}
+
+/// The series of these tags, which becomes one if it is not yet; but not in a store that is closed or poisoned.
+fn resolve(core: &Core, series: &SeriesTable, schema: &TableSchema, tags: &[&str]) -> Result<u32> {
+    if let Some(id) = series.find(tags) {
+        return Ok(id);
+    }
+    core.gate.check()?;
+    series.resolve(schema, &core.series_log, &core.options, tags)
 }
 
 /// The first `len` places of `inline`, or of `more` where those do not suffice.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod bad_input;
+mod callers;
 #[cfg(feature = "sql")]
 mod care;
 mod chance;
@@ -27,6 +28,7 @@ mod readers;
 mod reopen;
 #[cfg(feature = "sql")]
 mod slt;
+mod soak;
 #[cfg(feature = "sql")]
 mod sql;
 mod twice;

@@ -1,5 +1,7 @@
 //! Runs `tests/slt/*.slt`: what SQL functions answer, in the format of sqllogictest.
 //!
+//! A file whose first line is `# Over a store.` is run over the store of [`water`], in a session that may read alone.
+//!
 //! Records are separated by empty lines; lines that begin with `#` are comments.
 //!
 //! ```text
@@ -26,6 +28,7 @@ use std::path::Path;
 use denyut::arrow::util::display::{ArrayFormatter, FormatOptions};
 use denyut::datafusion::error::Result;
 use denyut::datafusion::prelude::{SessionConfig, SessionContext};
+use denyut::prelude::*;
 
 /// One statement or query.
 struct Record {
@@ -103,6 +106,30 @@ fn session(partitions: usize, batch_rows: usize) -> SessionContext {
     context
 }
 
+/// Three gates: one whose latest level is null, one with two rows of its latest time, one that is live alone.
+fn water(dir: &Path) -> denyut::Result<Store> {
+    let store = Store::open(dir.join("kota"))?;
+    let schema = Schema::new("water").tag("gate").tag("agency").i64("number", "").f64("level_cm", "cm");
+    let mut writer = store.table(schema)?.writer()?;
+    // 2026-01-01T00:00:00Z.
+    let start = Time::from_secs(1_767_225_600)?;
+    let mut append = |gate: &str, minute: i64, number: i64, level: Option<f64>| {
+        let time = Time::from_nanos(start.as_nanos() + minute * 60_000_000_000);
+        let agency = if gate == "Sei Wie" { "PUPR" } else { "BPBD" };
+        writer.append_at(time, row! { gate: gate, agency: agency, number: number, level_cm: level }).map(|_| ())
+    };
+    for minute in 0..180 {
+        append("Sei Wie", minute, minute, (minute < 178).then_some(minute as f64 / 2.0))?;
+        append("Kuala Dua", minute, minute, Some(minute as f64))?;
+    }
+    store.seal()?;
+    append("Kuala Dua", 200, 200, Some(7.0))?;
+    append("Kuala Dua", 200, 201, Some(6.0))?;
+    append("Kuala Dua", 10, 202, Some(1_000.0))?;
+    append("Parit Tokaya", 100, 203, Some(3.0))?;
+    Ok(store)
+}
+
 async fn run_file(path: &Path, context: &SessionContext, failures: &mut String) -> usize {
     let text = std::fs::read_to_string(path).unwrap();
     let writes = std::env::var("DENYUT_SLT").is_ok_and(|value| value == "write");
@@ -142,6 +169,12 @@ fn sql_functions_answer_as_the_files_say() {
     let mut failures = String::new();
     let mut count = 0;
     for path in &files {
+        if std::fs::read_to_string(path).unwrap().starts_with("# Over a store.\n") {
+            let dir = tempfile::tempdir().unwrap();
+            let store = water(dir.path()).unwrap();
+            count += runtime.block_on(run_file(path, &store.session(), &mut failures));
+            continue;
+        }
         count += runtime.block_on(run_file(path, &session(1, 8_192), &mut failures));
         runtime.block_on(run_file(path, &session(3, 2), &mut failures));
     }

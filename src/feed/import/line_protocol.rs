@@ -7,12 +7,14 @@
 //! A table that is not there is made with all tags that the piece of text at hand gives it; a new field is added. Tags
 //! cannot be added later: a line with a new one goes to quarantine, and a tag that a line lacks has a value of its own.
 
+use hashbrown::{HashMap, HashSet};
+
 use super::cell::{Cell, Escape};
 use super::fault::{Fault, Faulty};
 use super::number;
 use super::records::Step;
 use super::targets::{Target, Targets};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::model::{FieldType, Schema, names};
 
 /// Reads lines into the tables they name.
@@ -20,6 +22,8 @@ use crate::model::{FieldType, Schema, names};
 pub(crate) struct LineProtocol {
     pub(crate) record_bytes_max: usize,
     pub(crate) columns_max: usize,
+    /// Whether the names of the piece of text at hand were looked at.
+    pub(crate) learned: bool,
 }
 
 /// A part of a line, as it stands there.
@@ -37,6 +41,8 @@ enum Stop {
     Short,
     /// Something has a name that is not known.
     Unknown,
+    /// Something has a name that has no place.
+    Refused,
 }
 
 impl From<Faulty> for Stop {
@@ -50,7 +56,7 @@ const BAD: Stop = Stop::Faulty(Faulty { fault: Fault::BadLine, column: None });
 impl LineProtocol {
     /// The first record of `bytes`, into `cells`.
     pub(crate) fn next<'b>(
-        &self,
+        &mut self,
         bytes: &'b [u8],
         last: bool,
         cells: &mut Vec<Cell<'b>>,
@@ -59,7 +65,6 @@ impl LineProtocol {
         if let Some(step) = self.blank(bytes, last) {
             return Ok(step);
         }
-        let mut learned = false;
         loop {
             match self.line(bytes, last, cells, targets) {
                 Ok((len, target)) => {
@@ -70,9 +75,10 @@ impl LineProtocol {
                 Err(Stop::Short) if memchr::memchr(b'\n', bytes).is_none() && !last => {
                     return Ok(Step::Endless { bytes: bytes.len() });
                 }
-                Err(Stop::Unknown) if !learned => {
+                Err(Stop::Unknown) if !self.learned => {
+                    // All that follows in this piece of text is learned with it: a piece is read for names once.
                     self.learn(bytes, last, targets)?;
-                    learned = true;
+                    self.learned = true;
                 }
                 Err(stop) => {
                     let line = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |newline| newline + 1);
@@ -80,7 +86,7 @@ impl LineProtocol {
                         Stop::Faulty(faulty) => faulty,
                         Stop::Short if line > self.record_bytes_max => Fault::TooLong.whole(),
                         Stop::Short => Fault::OpenQuote.whole(),
-                        Stop::Unknown => Fault::NoPlace.whole(),
+                        Stop::Unknown | Stop::Refused => Fault::NoPlace.whole(),
                     };
                     return Ok(Step::Broken { bytes: line, lines: 1, faulty });
                 }
@@ -143,18 +149,23 @@ impl LineProtocol {
                 Part::Field(name, cell) => (name, cell, false),
             };
             let (_, target) = found.as_mut().ok_or(BAD)?;
-            let column = column(target, part_number, name)?;
+            let column = column(target, part_number, name).map_err(|stop| match stop {
+                Stop::Refused if is_tag => Fault::NewTag.whole().into(),
+                stop => stop,
+            })?;
             part_number += 1;
             let tags = target.schema().tags.len();
             if is_tag != (column <= tags) {
                 return Err(Fault::WrongType.at(column).into());
             }
-            // A number is not what a text field has, though its text would do.
+            // A number is not what a field of text or of truth has, though its text would do.
             let field = column.checked_sub(tags + 1).and_then(|field| target.schema().fields.get(field));
-            if let (Cell::Text(_) | Cell::I64(_) | Cell::U64(_) | Cell::Bool(_), Some(FieldType::Utf8)) =
-                (cell, field.map(|field| field.field_type))
-            {
-                return Err(Fault::WrongType.at(column).into());
+            match (cell, field.map(|field| field.field_type)) {
+                (Cell::Text(_), Some(FieldType::Utf8 | FieldType::Bool))
+                | (Cell::I64(_) | Cell::U64(_) | Cell::Bool(_), Some(FieldType::Utf8)) => {
+                    return Err(Fault::WrongType.at(column).into());
+                }
+                _ => {}
             }
             match cells.get_mut(column) {
                 Some(place @ Cell::Null) => *place = cell,
@@ -343,7 +354,7 @@ fn column(target: &mut Target, number: usize, name: &[u8]) -> std::result::Resul
         return Ok(*column);
     }
     let Some(column) = target.names.get(name).copied() else {
-        return Err(if target.refused.contains(name) { Fault::NewTag.whole().into() } else { Stop::Unknown });
+        return Err(if target.refused.contains(name) { Stop::Refused } else { Stop::Unknown });
     };
     match target.shape.get_mut(number) {
         Some(place) => *place = (name.into(), column),
@@ -352,21 +363,27 @@ fn column(target: &mut Target, number: usize, name: &[u8]) -> std::result::Resul
     Ok(column)
 }
 
-/// What a piece of text says of one table.
+/// What a piece of text says of one table. Names are in the order of their coming.
 struct Seen<'b> {
     spelling: &'b [u8],
+    known: HashSet<&'b [u8]>,
     tags: Vec<&'b [u8]>,
     fields: Vec<(&'b [u8], FieldType)>,
+}
+
+impl<'b> Seen<'b> {
+    fn new(spelling: &'b [u8]) -> Self {
+        Self { spelling, known: HashSet::new(), tags: Vec::new(), fields: Vec::new() }
+    }
 }
 
 impl LineProtocol {
     /// Makes the tables and the fields that `bytes` name and the store lacks. What cannot be made is noted, so that its
     /// lines go to quarantine.
     fn learn(&self, bytes: &[u8], last: bool, targets: &mut Targets) -> Result<()> {
-        let mut seen: Vec<Seen<'_>> = Vec::new();
+        let (mut seen, mut numbers): (Vec<Seen<'_>>, HashMap<&[u8], usize>) = (Vec::new(), HashMap::new());
         let mut at = 0;
-        while at < bytes.len() {
-            let rest = bytes.get(at..).unwrap_or_default();
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             match self.blank(rest, last) {
                 Some(Step::Blank { bytes, .. }) => {
                     at += bytes;
@@ -375,45 +392,35 @@ impl LineProtocol {
                 Some(_) => break,
                 None => {}
             }
-            let mut line = Seen { spelling: &[], tags: Vec::new(), fields: Vec::new() };
-            let parsed = self.parse(rest, last, |part| {
+            // A line that is broken further on says nothing.
+            let whole = self.parse(rest, last, |_| Ok(()));
+            let Ok(len) = whole else {
+                match memchr::memchr(b'\n', rest) {
+                    Some(newline) => at += newline + 1,
+                    None => break,
+                }
+                continue;
+            };
+            let mut table = 0;
+            // It was parsed a moment ago.
+            let _ = self.parse(rest, last, |part| {
+                if let Part::Table(name) = part {
+                    table = *numbers.entry(name).or_insert(seen.len());
+                    if table == seen.len() {
+                        seen.push(Seen::new(name));
+                    }
+                }
+                let Some(seen) = seen.get_mut(table) else { return Ok(()) };
                 match part {
-                    Part::Table(name) => line.spelling = name,
-                    Part::Tag(name, _) => line.tags.push(name),
-                    Part::Field(name, cell) => line.fields.push((name, type_of(cell))),
-                    Part::Time(_) => {}
+                    Part::Tag(name, _) if seen.known.insert(name) => seen.tags.push(name),
+                    Part::Field(name, cell) if seen.known.insert(name) => seen.fields.push((name, type_of(cell))),
+                    _ => {}
                 }
                 Ok(())
             });
-            match parsed {
-                Ok(len) => {
-                    at += len;
-                    merge(&mut seen, line);
-                }
-                Err(_) => match memchr::memchr(b'\n', rest) {
-                    Some(newline) => at += newline + 1,
-                    None => break,
-                },
-            }
+            at += len;
         }
         seen.into_iter().try_for_each(|table| make(&table, targets))
-    }
-}
-
-fn merge<'b>(seen: &mut Vec<Seen<'b>>, line: Seen<'b>) {
-    let Some(known) = seen.iter_mut().find(|known| known.spelling == line.spelling) else {
-        seen.push(line);
-        return;
-    };
-    for tag in line.tags {
-        if !known.tags.contains(&tag) {
-            known.tags.push(tag);
-        }
-    }
-    for (name, field_type) in line.fields {
-        if !known.fields.iter().any(|(known, _)| *known == name) {
-            known.fields.push((name, field_type));
-        }
     }
 }
 
@@ -446,13 +453,12 @@ fn name_of(spelling: &[u8], is_table: bool) -> String {
     name
 }
 
-/// Makes what the store lacks of one table.
+/// Makes what the store lacks of one table. What cannot be made has no place: its lines go to quarantine.
 fn make(seen: &Seen<'_>, targets: &mut Targets) -> Result<()> {
     let table = name_of(seen.spelling, true);
     let known = targets.schema_of(&table);
     let mut schema = Schema::new(&table);
     let tags: Vec<(&[u8], String)> = seen.tags.iter().map(|tag| (*tag, name_of(tag, false))).collect();
-    let mut fields: Vec<(&[u8], String, FieldType)> = Vec::new();
     match &known {
         Some(known) => {
             schema.tags.clone_from(&known.tags);
@@ -467,78 +473,42 @@ fn make(seen: &Seen<'_>, targets: &mut Targets) -> Result<()> {
             }
         }
     }
-    let mut homeless: Vec<&[u8]> = Vec::new();
+    let mut fields: Vec<(&[u8], String)> = Vec::new();
     for (spelling, field_type) in &seen.fields {
         let name = name_of(spelling, false);
-        if schema.tags.contains(&name) {
-            // A tag and a field that would have one name here: the field has no place.
-            homeless.push(*spelling);
-            continue;
-        }
-        if !schema.fields.iter().any(|field| field.name == name) {
+        let taken = schema.policies.keep_ingest_time && name == names::INGEST_TIME || schema.tags.contains(&name);
+        let is_known = schema.fields.iter().any(|field| field.name == name);
+        let has_room = schema.fields.len() < targets.fields_max() && names::check("field", &name).is_ok();
+        if !taken && !is_known && has_room {
             schema = schema.field(&name, *field_type, "");
         }
-        fields.push((*spelling, name, *field_type));
+        fields.push((*spelling, name));
     }
     let target = targets.names.get(seen.spelling).copied();
-    let made = match targets.declare(&schema, target) {
+    let number = match targets.declare(&schema, target) {
+        Ok(number) => number,
         Err(error) if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Limit) => {
-            one_by_one(&schema, known.as_deref(), target, targets, &error)?
+            tracing::debug!(table, %error, "a table of line protocol cannot be made");
+            targets.refused.insert(seen.spelling.into());
+            return Ok(());
         }
-        other => Some(other?),
-    };
-    let Some(number) = made else {
-        targets.refused.insert(seen.spelling.into());
-        return Ok(());
+        Err(error) => return Err(error),
     };
     targets.names.insert(seen.spelling.into(), number);
     let Some(target) = targets.list.get_mut(number) else { return Ok(()) };
-    target.refused.extend(homeless.into_iter().map(Into::into));
     let schema = target.schema().clone();
-    for (spelling, name) in tags {
-        match schema.tags.iter().position(|tag| *tag == name) {
-            Some(tag) => {
-                target.names.insert(spelling.into(), 1 + tag);
-            }
-            None => {
-                target.refused.insert(spelling.into());
-            }
-        }
-    }
-    for (spelling, name, _) in fields {
-        match schema.fields.iter().position(|field| field.name == name) {
-            Some(field) => {
-                target.names.insert(spelling.into(), 1 + schema.tags.len() + field);
-            }
-            None => {
-                target.refused.insert(spelling.into());
-            }
+    let tag_of = |name: &String| schema.tags.iter().position(|tag| tag == name).map(|tag| 1 + tag);
+    let field_of = |name: &String| {
+        let field = schema.fields.iter().position(|field| field.name == *name);
+        field.map(|field| 1 + schema.tags.len() + field)
+    };
+    let tags = tags.into_iter().map(|(spelling, name)| (spelling, tag_of(&name)));
+    let fields = fields.into_iter().map(|(spelling, name)| (spelling, field_of(&name)));
+    for (spelling, column) in tags.chain(fields) {
+        match column {
+            Some(column) => drop(target.names.insert(spelling.into(), column)),
+            None => drop(target.refused.insert(spelling.into())),
         }
     }
     Ok(())
-}
-
-/// Makes as many of the fields as can be made, after all of them could not.
-fn one_by_one(
-    schema: &Schema,
-    known: Option<&crate::model::TableSchema>,
-    mut target: Option<usize>,
-    targets: &mut Targets,
-    why: &Error,
-) -> Result<Option<usize>> {
-    tracing::warn!(table = schema.name(), %why, "not all of a table could be made for line protocol");
-    let old = known.map_or(0, |known| known.fields.len());
-    let mut smaller = schema.clone();
-    smaller.fields.truncate(old);
-    for field in std::iter::once(None).chain(schema.fields.iter().skip(old).map(Some)) {
-        let mut next = smaller.clone();
-        next.fields.extend(field.cloned());
-        match targets.declare(&next, target) {
-            Ok(number) => (target, smaller) = (Some(number), next),
-            Err(error) if !matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Limit) => return Err(error),
-            Err(_) if target.is_none() => return Ok(None),
-            Err(_) => {}
-        }
-    }
-    Ok(target)
 }

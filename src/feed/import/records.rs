@@ -34,6 +34,13 @@ pub(crate) enum Records {
 }
 
 impl Records {
+    /// A new piece of text begins.
+    pub(crate) fn begin(&mut self) {
+        if let Self::Line(lines) = self {
+            lines.learned = false;
+        }
+    }
+
     /// The first record of `bytes`, its cells into `cells`. `last` says that nothing follows.
     #[inline]
     pub(crate) fn next<'b>(

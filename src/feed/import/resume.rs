@@ -27,6 +27,9 @@ use crate::snapshot::scan::Scan;
 /// Comparing, for as long as rows that nobody noted may come.
 pub(crate) struct Compare {
     left_bytes: u64,
+    /// Whether the one table there is was seen to end: it has no row from there on. Quarantine has a writer of its own, and may
+    /// have more.
+    settled: bool,
     /// Lines of the source that are in quarantine.
     lines: HashSet<u64>,
     hashers: [RandomState; 2],
@@ -53,20 +56,27 @@ impl Compare {
                 lines_of(&batch?, ids, &mut lines);
             }
         }
-        Ok(Self { left_bytes: window_bytes, lines, hashers: [RandomState::new(), RandomState::new()] })
+        Ok(Self { left_bytes: window_bytes, settled: false, lines, hashers: [RandomState::new(), RandomState::new()] })
     }
 
-    /// What of the next piece is there, and the rest of the comparing.
-    pub(crate) fn look(mut self, session: &mut Session, bytes: &[u8], last: bool) -> Result<(Known, Option<Self>)> {
+    /// What is left of it behind the next `bytes`.
+    pub(crate) fn past(mut self, bytes: usize) -> Option<Self> {
+        self.left_bytes = self.left_bytes.saturating_sub(bytes as u64);
+        (self.left_bytes > 0).then_some(self)
+    }
+
+    /// What of the next piece is there.
+    pub(crate) fn look(&mut self, session: &mut Session, bytes: &[u8], last: bool) -> Result<Known> {
+        if self.settled {
+            return Ok(Known { lines: self.lines.clone(), rows: Vec::new() });
+        }
         let wanted = self.wanted(session, bytes, last)?;
         let mut rows = Vec::new();
         for (target, wanted) in session.targets.list.iter().zip(&wanted) {
             rows.push(self.stored(&*session.host, target.schema(), wanted)?);
         }
-        let settled = matches!((&*rows, &*wanted), ([stored], [wanted]) if *stored < wanted.rows.len() as u64);
-        let known = Known { lines: self.lines.clone(), rows };
-        self.left_bytes = self.left_bytes.saturating_sub(bytes.len() as u64);
-        Ok((known, (!settled && self.left_bytes > 0).then_some(self)))
+        self.settled = matches!((&*rows, &*wanted), ([stored], [wanted]) if *stored < wanted.rows.len() as u64);
+        Ok(Known { lines: self.lines.clone(), rows })
     }
 
     /// The rows of a piece by target, without those that go to quarantine.
@@ -74,6 +84,7 @@ impl Compare {
         let mut wanted: Vec<Wanted> = Vec::new();
         let mut newest: Vec<i64> = Vec::new();
         let mut cells: Vec<Cell<'_>> = Vec::new();
+        session.records.begin();
         let (mut at, mut line) = session.beginning(bytes);
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let step = session.records.next(rest, last, &mut cells, &mut session.targets)?;

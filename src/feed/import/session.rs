@@ -255,9 +255,9 @@ impl Session {
     fn take(&mut self, bytes: &[u8], last: bool, ended: bool) -> Result<usize> {
         let before = self.at.since;
         let known = match self.compare.take() {
-            Some(compare) => {
-                let (known, compare) = compare.look(self, bytes, last)?;
-                self.compare = compare;
+            Some(mut compare) => {
+                let known = compare.look(self, bytes, last)?;
+                self.compare = Some(compare);
                 Some(known)
             }
             None => None,
@@ -266,6 +266,7 @@ impl Session {
         if used == 0 {
             return Ok(0);
         }
+        self.compare = self.compare.take().and_then(|compare| compare.past(used));
         let text = bytes.get(..used).unwrap_or_default();
         self.at.hasher.update(text);
         self.at.mid_line = self.is_text() && text.last() != Some(&b'\n');
@@ -290,6 +291,7 @@ impl Session {
 
     fn take_records(&mut self, bytes: &[u8], last: bool, ended: bool, mut known: Option<Known>) -> Result<usize> {
         let mut cells = Vec::new();
+        self.records.begin();
         let mut at = self.rest_of_row(bytes, ended && last, known.as_ref())?;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let step = self.records.next(rest, last, &mut cells, &mut self.targets)?;

@@ -13,7 +13,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use super::cell::{Cell, Reading};
 use super::csv::Csv;
 use super::host::Host;
-use super::input::{FileRead, Input};
+use super::input::{FileRead, Input, failed};
 use super::json::JsonLines;
 use super::ledger::Place;
 use super::line_protocol::LineProtocol;
@@ -132,7 +132,7 @@ fn arrow_reader<'a>(
     match import.format {
         Format::Parquet => Err(wrong("Parquet is read from its end: give the file".into())),
         Format::ArrowIpc => {
-            let reader = StreamReader::try_new(BufReader::new(reader), None);
+            let reader = StreamReader::try_new(BufReader::new(stream(name, reader)?), None);
             let reader = reader.map_err(|error| wrong(error.to_string()))?;
             let (schema, source) = (reader.schema(), name.to_string());
             let batches = reader.map(move |batch| batch.map_err(|error| Error::import(&source, 0, error.to_string())));
@@ -140,6 +140,20 @@ fn arrow_reader<'a>(
         }
         _ => Ok((reader, None)),
     }
+}
+
+/// A reader that was seen to begin as an Arrow stream does: Arrow's own makes room for whatever length other bytes spell.
+fn stream<'a>(name: &str, mut reader: Box<dyn Read + 'a>) -> Result<Box<dyn Read + 'a>> {
+    const SCHEMA_BYTES_MAX: u32 = 64 << 20;
+    let mut head = Vec::new();
+    reader.by_ref().take(8).read_to_end(&mut head).map_err(|error| failed(name, error))?;
+    let mut words = head.chunks_exact(4).filter_map(|word| word.first_chunk()).map(|word| u32::from_le_bytes(*word));
+    // The length of the schema is behind a marker, or first in streams of old.
+    let length = words.find(|word| *word != u32::MAX);
+    if length.is_none_or(|length| length > SCHEMA_BYTES_MAX) {
+        return Err(Error::import(name, 0, "this is no Arrow IPC stream"));
+    }
+    Ok(Box::new(std::io::Cursor::new(head).chain(reader)))
 }
 
 /// A file as the Parquet reader wants it.
@@ -285,7 +299,7 @@ impl Ready {
             }
             (Format::LineProtocol, _) => {
                 let columns_max = import.limits.columns_max;
-                (Records::Line(LineProtocol { record_bytes_max, columns_max }), Vec::new())
+                (Records::Line(LineProtocol { record_bytes_max, columns_max, learned: false }), Vec::new())
             }
             (Format::JsonLines, _) => {
                 let columns = self.wanted();

@@ -316,6 +316,11 @@ impl Targets {
         target.widen(state.schema.clone(), (known..state.schema.fields.len()).map(|field| Some(first + field)))
     }
 
+    /// Most fields of a table.
+    pub(crate) fn fields_max(&self) -> usize {
+        self.host.core().options.fields_max
+    }
+
     /// The store's schema of a table, if there is one of that name that users may see.
     pub(crate) fn schema_of(&self, table: &str) -> Option<Arc<TableSchema>> {
         self.host.core().view.load().table(table).map(|state| state.schema.clone())

@@ -227,6 +227,13 @@ impl Contents {
         let len = match odds {
             Odds::Old => self.durable.len(),
             Odds::New => self.len,
+            Odds::Mixed(_) if random.is_listing() => {
+                let mut all = vec![self.durable.len(), self.len];
+                all.extend(&self.lengths);
+                all.sort_unstable();
+                all.dedup();
+                all.get(random.choose(all.len())).copied().unwrap_or(self.len)
+            }
             Odds::Mixed(_) => match random.below(3) {
                 0 => self.durable.len(),
                 1 => self.len,

@@ -44,6 +44,14 @@ impl SimFile {
 
     fn look<T>(&self, name: &'static str, act: impl FnOnce(&mut Inode) -> io::Result<T>) -> Result<T> {
         self.call(name, |state, inode| {
+            state.look()?;
+            act(state.inode(inode)?)
+        })
+    }
+
+    /// For what the kernel answers from memory.
+    fn ask<T>(&self, name: &'static str, act: impl FnOnce(&mut Inode) -> io::Result<T>) -> Result<T> {
+        self.call(name, |state, inode| {
             state.alive()?;
             act(state.inode(inode)?)
         })
@@ -135,7 +143,7 @@ impl File for SimFile {
     }
 
     fn check_write_back(&self) -> Result<()> {
-        self.look("checking write-back of", |file| file.report(self.open.owner))
+        self.ask("checking write-back of", |file| file.report(self.open.owner))
     }
 
     fn map(&self, len: usize) -> Result<Mapping> {
@@ -143,11 +151,11 @@ impl File for SimFile {
     }
 
     fn try_lock(&self, kind: LockKind) -> Result<bool> {
-        self.look("locking", |file| Ok(file.try_lock(self.open.owner, kind)))
+        self.ask("locking", |file| Ok(file.try_lock(self.open.owner, kind)))
     }
 
     fn unlock(&self) -> Result<()> {
-        self.look("unlocking", |file| {
+        self.ask("unlocking", |file| {
             file.unlock(self.open.owner);
             Ok(())
         })

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::chance::{Odds, Random};
 use super::contents::Contents;
+use super::film::{Film, Shot};
 use super::tree::{ROOT, Tree};
 use super::{Fault, FaultKind};
 use crate::fs::LockKind;
@@ -103,6 +104,11 @@ pub(super) struct State {
     /// Whether files may have two names.
     pub(super) links: bool,
     pub(super) gone: bool,
+    /// Calls so far that change nothing.
+    pub(super) looks: u64,
+    /// The first of those that fails, and whether it is the only one.
+    pub(super) blind: Option<(u64, bool)>,
+    pub(super) film: Option<Film>,
     faults: Vec<Armed>,
     random: Random,
     /// The last number of an inode or an open file; none comes twice.
@@ -123,6 +129,9 @@ impl State {
             copy_on_write: None,
             links: true,
             gone: false,
+            looks: 0,
+            blind: None,
+            film: None,
             faults: Vec::new(),
             random,
             last: ROOT,
@@ -138,23 +147,33 @@ impl State {
 
     pub(super) fn crash(&mut self, seed: u64) -> Self {
         self.end();
-        let mut random = Random::new(seed);
-        let odds = Odds::toss(&mut random);
-        let names = odds.part(&mut random);
-        let tree = self.tree.image(names, &mut random);
+        self.image(&mut Random::new(seed))
+    }
+
+    /// What the next boot finds if power is lost now; the machine goes on.
+    pub(super) fn image(&self, random: &mut Random) -> Self {
+        let odds = Odds::toss(random);
+        let names = odds.part(random);
+        let tree = self.tree.image(names, random);
         let mut inodes = Vec::new();
         for inode in tree.referenced() {
             if let Some(file) = self.inodes.get(&inode) {
-                let part = odds.part(&mut random);
-                inodes.push((inode, Inode::with(file.contents.image(part, &mut random))));
+                let part = odds.part(random);
+                inodes.push((inode, Inode::with(file.contents.image(part, random))));
             }
         }
-        let boot = boot(&mut random);
-        Self { boot, ..self.successor(random, tree, inodes.into_iter()) }
+        let boot = boot(random);
+        let seed = Random::new(random.next());
+        Self { boot, ..self.successor(seed, tree, inodes.into_iter()) }
     }
 
     pub(super) fn kill(&mut self) -> Self {
         self.end();
+        self.left()
+    }
+
+    /// What the next process finds if this one dies now; the machine goes on.
+    pub(super) fn left(&self) -> Self {
         let named = self.tree.referenced();
         let inodes = self.inodes.iter().filter(|(inode, _)| named.contains(inode)).map(|(inode, file)| {
             let (failures, unreported) = (file.failures, file.unreported);
@@ -171,9 +190,37 @@ impl State {
         }
     }
 
-    /// For calls that change nothing.
+    /// For calls that change nothing and cannot fail.
     pub(super) fn alive(&self) -> io::Result<()> {
         if self.gone { Err(io::Error::other("the simulated machine is gone")) } else { Ok(()) }
+    }
+
+    /// For calls that change nothing: counts one, and says whether it is to go wrong.
+    pub(super) fn look(&mut self) -> io::Result<()> {
+        self.alive()?;
+        let call = self.looks;
+        self.looks += 1;
+        match self.blind {
+            Some((from, once)) if from <= call => {
+                if once {
+                    self.blind = None;
+                }
+                Err(Errno::IO.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the images of this moment, if there is a film.
+    pub(super) fn shoot(&mut self) {
+        let Some(mut film) = self.film.take() else { return };
+        film.shoot(self);
+        self.film = Some(film);
+    }
+
+    /// The images since the last call.
+    pub(super) fn develop(&mut self) -> Vec<Shot> {
+        self.film.as_mut().map(|film| std::mem::take(&mut film.shots)).unwrap_or_default()
     }
 
     /// Counts a mutating call, and says what is to go wrong with it.
@@ -182,6 +229,7 @@ impl State {
             self.end();
         }
         self.alive()?;
+        self.shoot();
         let operation = self.operations;
         self.operations += 1;
         let hit = self.faults.iter().position(|armed| armed.from <= operation && armed.fault.kind.fits(call));
@@ -203,6 +251,7 @@ impl State {
 
     pub(super) fn disarm(&mut self) {
         self.faults.clear();
+        self.blind = None;
     }
 
     /// How much of a short write gets through: never all.

@@ -75,6 +75,12 @@ pub(super) fn udafs() -> Vec<Arc<AggregateUDF>> {
     ]
 }
 
+/// Whether `function` is this crate's `last` or `last_time`, and if so, whether equal times are decided by the value.
+pub(in crate::query) fn last_of(function: &AggregateUDF) -> Option<bool> {
+    let function = function.inner().downcast_ref::<EndFunction>().filter(|function| function.end == End::Last)?;
+    Some(function.answer == Answer::Value)
+}
+
 /// Which end of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum End {

@@ -13,7 +13,7 @@ mod baseline;
 mod bins;
 mod calendar;
 mod counted;
-mod first_last;
+pub(super) mod first_last;
 mod gapfill;
 #[cfg(feature = "geo")]
 mod geo;

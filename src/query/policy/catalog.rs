@@ -37,7 +37,10 @@ impl CatalogProvider for PolicyCatalog {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        let schema = || PolicySchema { below: StoreSchema(self.moment.clone()), rules: self.rules.clone() };
+        let schema = || PolicySchema {
+            below: StoreSchema { moment: self.moment.clone(), hidden: false },
+            rules: self.rules.clone(),
+        };
         (name == SCHEMA).then(|| Arc::new(schema()) as Arc<dyn SchemaProvider>)
     }
 }

@@ -7,7 +7,10 @@ fn the_quarantine_is_a_system_table_and_no_public_one() {
     let (store, _dir) = filled();
     let none = store.query("SELECT * FROM system.quarantine").unwrap();
     let names: Vec<String> = none.schema().fields().iter().map(|field| field.name().clone()).collect();
-    assert_eq!((none.num_rows(), &*names.join(" ")), (0, "time table_name reason row_time row"));
+    assert_eq!(
+        (none.num_rows(), &*names.join(" ")),
+        (0, "time table_name reason row_time row file line column_name value message")
+    );
     let table = store.existing("water").unwrap();
     let mut writer = table.writer().unwrap();
     let far: Time = "2200-01-01T00:00:00Z".parse().unwrap();

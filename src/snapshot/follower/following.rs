@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::ingest::live_block::LiveBlock;
 use crate::ingest::observe::{Known, Observed, observe};
 use crate::model::{TableId, TableSchema};
-use crate::storage::control::State;
+use crate::storage::control::{BlockLife, State};
 use crate::storage::frame_log::FrameTail;
 use crate::storage::manifest::{Catalog, ManifestTail};
 use crate::storage::pin::HeldPin;
@@ -34,6 +34,8 @@ pub(super) struct Following {
     pin: Option<Arc<HeldPin>>,
     manifest: Option<ManifestTail>,
     series: Option<FrameTail>,
+    /// Where the series log ends at least.
+    series_end: u64,
     /// Records that were read before the table that they are of.
     records: VecDeque<Vec<u8>>,
     /// By number, and whether it was set aside.
@@ -107,6 +109,7 @@ impl Following {
         if !self.look_at_blocks(place, &state)? {
             return Ok(Try::Changed("its blocks are being recycled"));
         }
+        self.series_end = state.ends.series_end;
         self.read_series_of(place)?;
         self.slots.clone_from(&state.blocks);
         self.show(place)?;
@@ -188,6 +191,7 @@ impl Following {
     pub(super) fn read_series(&mut self) -> Result<()> {
         let Some(log) = &mut self.series else { return Ok(()) };
         self.records.extend(log.read(None)?.into_iter().filter(|payload| !payload.is_empty()));
+        log.check_reached(self.series_end)?;
         while let Some(payload) = self.records.pop_front() {
             let damaged = |what: &str| SeriesLog::damaged(log.path(), what);
             let mut record = Record::decode(&payload).ok_or_else(|| damaged("a record cannot be read"))?;
@@ -246,6 +250,8 @@ impl Following {
     /// The store as its directory shows it, when no process that this boot knows of has written it: what is durable.
     fn read_directory(&mut self, place: &Place) -> Result<()> {
         self.forget();
+        // Before anything of what it bounds is read.
+        let (ends, closed) = (place.control.durable_ends(), place.control.closed());
         let names = |dir: &std::path::Path| -> Result<Vec<String>> {
             let entries = place.fs.read_dir(dir)?.ok_or_else(|| Error::corrupted(dir, 0, "the directory is gone"))?;
             Ok(entries.into_iter().map(|entry| entry.name).collect())
@@ -253,6 +259,8 @@ impl Following {
         let none = || Error::corrupted(&place.path, 0, "it has no manifest");
         let mut manifest = ManifestTail::newest(&*place.fs, &place.path, &names(&place.path)?)?.ok_or_else(none)?;
         manifest.read(None)?;
+        manifest.check_reached((ends.manifest_number, ends.manifest_end))?;
+        self.series_end = ends.series_end;
         self.manifest = Some(manifest);
         let live = live_dir(&place.path);
         let mut files = names(&live)?;
@@ -270,8 +278,27 @@ impl Following {
                 }
             }
         }
+        self.check_closed(place, &closed)?;
         self.read_series_of(place)?;
         self.show(place)
+    }
+
+    /// An error if rows are not there that were when the store was closed.
+    fn check_closed(&self, place: &Place, closed: &[(BlockLife, u64)]) -> Result<()> {
+        let Some(catalog) = self.catalog() else { return Ok(()) };
+        for ((block, generation), rows) in closed {
+            let shown = self.blocks.get(&(*block, *generation)).map_or(0, |block| block.rows() as u64);
+            // A process that opens the store to write it takes the record back before it changes anything.
+            if catalog.sealed_of(*block, *generation, *rows).max(shown) < *rows && !place.control.closed().is_empty() {
+                let path = live_dir(&place.path).join(format!("{block:08}.block"));
+                return Err(Error::corrupted(
+                    &path,
+                    0,
+                    format!("it had {rows} rows when the store was closed, now {shown}"),
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn schema(&self, id: TableId) -> Option<Arc<TableSchema>> {

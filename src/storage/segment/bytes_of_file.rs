@@ -5,7 +5,7 @@
 
 use std::io::{self, BufReader, Read};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use parquet::errors::{ParquetError, Result};
@@ -23,6 +23,26 @@ pub(crate) struct SegmentFile {
     source: Source,
     len: u64,
     sums: Arc<[u32]>,
+    met: Met,
+}
+
+/// The first error that the reads of a file met. Readers make text of errors on their way up, and a disk that refuses a
+/// read would look like bytes that are damaged.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Met(Arc<Mutex<Option<Error>>>);
+
+impl Met {
+    fn keep(&self, error: Error) -> String {
+        let text = error.to_string();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        text
+    }
+
+    /// What was met, or else that `path` is damaged as the reader says.
+    pub(crate) fn or_damaged(&self, path: &Path, error: impl std::fmt::Display) -> Error {
+        let met = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        met.unwrap_or_else(|| Error::corrupted(path, 0, error.to_string()))
+    }
 }
 
 /// Where its bytes come from.
@@ -37,7 +57,12 @@ pub(crate) enum Source {
 impl SegmentFile {
     /// `sums` has one checksum for each [`SUM_BYTES`] of the `len` bytes.
     pub(crate) fn new(source: Source, len: u64, sums: Arc<[u32]>) -> Self {
-        Self { source, len, sums }
+        Self { source, len, sums, met: Met::default() }
+    }
+
+    /// What its reads will have met.
+    pub(crate) fn met(&self) -> Met {
+        self.met.clone()
     }
 
     fn file(&self) -> crate::Result<Arc<dyn File>> {
@@ -85,7 +110,7 @@ impl ChunkReader for SegmentFile {
         if start.checked_add(length as u64).is_none_or(|end| end > self.len) {
             return Err(ParquetError::EOF(format!("{length} bytes at {start} of {}", self.len)));
         }
-        self.read(start, length).map_err(|error| ParquetError::External(Box::new(error)))
+        self.read(start, length).map_err(|error| ParquetError::General(self.met.keep(error)))
     }
 }
 
@@ -100,7 +125,7 @@ impl Read for Chunk {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.file.len.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let len = buffer.len().min(left);
-        let bytes = self.file.read(self.at, len).map_err(io::Error::other)?;
+        let bytes = self.file.read(self.at, len).map_err(|error| io::Error::other(self.file.met.keep(error)))?;
         buffer.split_at_mut(len).0.copy_from_slice(&bytes);
         self.at += len as u64;
         Ok(len)

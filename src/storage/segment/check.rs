@@ -4,12 +4,13 @@
 //! index, and the index has those of the segment's bytes. So an index that was made again and sums to what the manifest says
 //! is the one that was lost, and vouches for the segment.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray};
 use arrow::datatypes::TimestampNanosecondType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::ParquetMetaData;
@@ -182,11 +183,12 @@ impl Segment {
         summary: Option<Builder>,
     ) -> Result<Walk<'a>> {
         let file = self.open(&index.sums, true)?;
+        let met = file.met();
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, index.footer.clone()).build();
         let (tags, ranges) = (Vec::new(), Vec::new());
         let mut walk = Walk { segment: self, schema, series, tags, ranges, row: 0, last: i64::MIN, summary };
-        for batch in reader.map_err(|error| self.damaged(error))? {
-            walk.take(&batch.map_err(|error| self.damaged(error))?)?;
+        for batch in reader.map_err(|error| met.or_damaged(&self.path, error))? {
+            walk.take(&batch.map_err(|error| met.or_damaged(&self.path, error))?)?;
         }
         if walk.row != self.meta.rows {
             return Err(self.damaged(format!("it has {} rows, the manifest says {}", walk.row, self.meta.rows)));
@@ -230,6 +232,27 @@ impl Segment {
             }
         }
         Err(self.damaged("neither it nor its series index is what was written"))
+    }
+
+    /// The tag values of those of the `wanted` series that the segment has rows of.
+    pub(crate) fn tags_of(&self, schema: &TableSchema, wanted: &BTreeSet<u32>) -> Result<BTreeMap<u32, Vec<String>>> {
+        let index = self.index(schema)?;
+        let ranges: Vec<_> = index.ranges.iter().filter(|range| wanted.contains(&range.series)).collect();
+        let first = ranges.iter().map(|range| range.row_start..range.row_start + 1).collect();
+        // Time comes first, the tags after it.
+        let tags: Vec<usize> = (1..=schema.tags.len()).collect();
+        let mut ids = ranges.iter().map(|range| range.series);
+        let mut found = BTreeMap::new();
+        for batch in self.read(schema, &tags, Some(first), None, 1_024)? {
+            let batch = batch?;
+            for row in 0..batch.num_rows() {
+                let value = |column: &ArrayRef| Some(column.as_string_view_opt()?.value(row).to_string());
+                let values: Option<Vec<String>> = batch.columns().iter().map(value).collect();
+                let values = values.ok_or_else(|| self.damaged("its tags are no strings"))?;
+                found.extend(ids.next().map(|id| (id, values)));
+            }
+        }
+        Ok(found)
     }
 
     /// Whether an index is the one that the manifest says, summary and all.

@@ -125,7 +125,7 @@ fn other_content_with_the_same_beginning_is_told_apart() {
     store.table(numbered()).unwrap();
     take(&store, &text(0..600)).unwrap();
     // The second half differs from row 601 on, and the first pieces are known.
-    let other = text(0..300) + &text(1_000..1_300).split_once('\n').unwrap().1;
+    let other = text(0..300) + text(1_000..1_300).split_once('\n').unwrap().1;
     let imported = take(&store, &other).unwrap();
     let new = (1_000..1_300).filter(|number| !is_broken(*number)).count() as u64;
     assert!(imported.rows >= new && imported.rows + imported.duplicates + imported.quarantined == 600, "{imported:?}");

@@ -269,6 +269,62 @@ fn a_failed_sync_poisons_the_store_and_the_next_open_says_so() {
 }
 
 #[test]
+fn a_store_whose_making_failed_is_made_anew() {
+    // Found by failing calls: a sync of the new store's directory fails and the kernel forgets that the control page's name
+    // is not on the disk. The next open must not count on that name.
+    use crate::fs::sim::{Fault, FaultKind};
+    for operation in 0..40 {
+        let fs = SimFs::new(operation);
+        fs.fail_after(operation, Fault { kind: FaultKind::FailedSync, once: true });
+        drop(open_sim(&fs));
+        fs.repair();
+        let store = open_sim(&fs).unwrap();
+        let table = store.table(numbered()).unwrap();
+        append(&mut table.writer().unwrap(), "a", 0..5).unwrap();
+        store.sync().unwrap();
+        let fs = fs.crash(operation);
+        drop((store, table));
+        let store = open_sim(&fs).unwrap_or_else(|error| panic!("sync {operation}: {error}"));
+        whole(&rows_of(&store.existing("numbered").unwrap()), "a", 0..5);
+    }
+}
+
+#[test]
+fn a_bad_sector_is_no_damage_and_a_poisoned_store_makes_no_series() {
+    // Both found by failing calls.
+    use crate::ErrorKind;
+    use crate::fs::sim::{Fault, FaultKind};
+    let fs = SimFs::new(20);
+    let store = open_sim(&fs).unwrap();
+    let table = store.table(numbered()).unwrap();
+    let mut writer = table.writer().unwrap();
+    append(&mut writer, "a", 0..50).unwrap();
+    store.seal().unwrap();
+    for look in 0..20 {
+        fs.blind_after(look, true);
+        let found = table.scan().and_then(|scan| scan.collect::<Result<Vec<_>>>());
+        fs.repair();
+        assert!(!found.is_err_and(|error| error.kind() != ErrorKind::Storage), "look {look}");
+    }
+    // What a disk refuses is no fault of a row.
+    let batch = arrow::array::RecordBatch::try_from_iter([
+        ("time", Arc::new(arrow::array::TimestampSecondArray::from(vec![1])) as _),
+        ("writer", Arc::new(arrow::array::StringArray::from(vec!["new"])) as _),
+    ]);
+    let batch = batch.unwrap();
+    fs.fail_after(0, Fault { kind: FaultKind::Eio, once: true });
+    assert!(matches!(writer.append_batch(&batch), Err(Error::Io { .. })));
+    assert_eq!(writer.append_batch(&batch).unwrap().accepted(), 1);
+    fs.fail_after(0, Fault { kind: FaultKind::FailedSync, once: true });
+    assert!(matches!(store.sync(), Err(Error::Poisoned { .. })));
+    let operations = fs.operations();
+    for name in ["a", "another"] {
+        assert!(matches!(append(&mut writer, name, 50..51), Err(Error::Poisoned { .. })), "{name}");
+    }
+    assert_eq!(fs.operations(), operations, "nothing is written");
+}
+
+#[test]
 fn a_frame_that_outlived_its_process_is_synced_before_it_counts() {
     // Found by random operations: the process dies between the append of a manifest frame and its sync. The next life reads
     // the frame from the page cache and counts on it; so must the life after a power loss.

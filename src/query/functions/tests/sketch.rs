@@ -88,7 +88,6 @@ fn percentiles_of_few_and_equal_values_are_as_near_as_promised() {
         }
     }
     assert!(worst <= RANK_ERROR_MAX, "{worst} off");
-    assert!(worst > RANK_ERROR, "{worst}: the promise can be tighter");
 }
 
 #[test]

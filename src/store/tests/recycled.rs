@@ -1,0 +1,158 @@
+//! Files of live blocks go round: each life begins empty, is told from the one before, and takes nothing from a reader.
+
+use super::*;
+use crate::Reader;
+use crate::ingest::live_block::LiveBlock;
+
+fn numbers() -> Schema {
+    Schema::new("numbers").tag("writer").f64("x", "").f64("y", "")
+}
+
+/// The block that is filled now.
+fn current(store: &Store) -> Arc<LiveBlock> {
+    store.inner.core.view.load().blocks().last().unwrap().block.clone()
+}
+
+/// Appends rows of values, or of nulls where `null` says so, until `until` blocks of the table's writer were full, and gives
+/// how many.
+fn fill(
+    store: &Store,
+    writer: &mut Writer,
+    series: SeriesId,
+    (from, until): (i64, usize),
+    null: fn(i64) -> bool,
+) -> i64 {
+    let (mut number, mut full, mut last) = (from, 0, 0);
+    while full < until {
+        let value = if null(number) { Value::Null } else { Value::F64(number as f64) };
+        let time = Time::from_nanos(1_700_000_000_000_000_000 + number);
+        let _ = writer.append_to(series, time, &[value, Value::F64(number as f64)]).unwrap();
+        let generation = current(store).generation;
+        full += usize::from(last != 0 && generation != last);
+        (number, last) = (number + 1, generation);
+    }
+    number
+}
+
+/// `x` of all rows by `y`.
+fn found(scan: crate::Scan) -> BTreeMap<i64, Option<f64>> {
+    let mut found = BTreeMap::new();
+    for batch in scan {
+        let batch = batch.unwrap();
+        let [x, y] = ["x", "y"].map(|name| batch.column_by_name(name).unwrap().as_primitive::<Float64Type>().clone());
+        found.extend(y.iter().zip(x.iter()).map(|(y, x)| (y.unwrap() as i64, x)));
+    }
+    found
+}
+
+#[test]
+fn a_recycled_block_has_no_nulls_of_its_former_life() {
+    let store = open_sim(&SimFs::new(1)).unwrap();
+    let table = store.table(numbers()).unwrap();
+    let (mut writer, series) = (table.writer().unwrap(), table.series(["a"]).unwrap());
+    let nulls = fill(&store, &mut writer, series, (0, 3), |_| true);
+    // Some nulls in each block, so that its presence bytes are looked at.
+    let is_null = |number: i64| number % 100 == 0;
+    let all = fill(&store, &mut writer, series, (nulls, 5), is_null);
+    let found = found(table.scan().unwrap());
+    assert_eq!(found.len() as i64, all);
+    for (number, value) in found {
+        let expected = (number >= nulls && !is_null(number)).then_some(number as f64);
+        assert_eq!(value, expected, "row {number} of {nulls} nulls and {all}");
+    }
+}
+
+#[test]
+fn a_recycled_block_begins_without_rows() {
+    let store = open_sim(&SimFs::new(2)).unwrap();
+    let table = store.table(numbers()).unwrap();
+    let (mut writer, series) = (table.writer().unwrap(), table.series(["a"]).unwrap());
+    let all = fill(&store, &mut writer, series, (0, 12), |_| false);
+    let counters: BTreeMap<_, _> = store.counters().into_iter().collect();
+    assert!(counters["blocks_recycled"] > 3, "{counters:?}");
+    let found = found(table.scan().unwrap());
+    assert_eq!(found.keys().copied().collect::<Vec<_>>(), (0..all).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_recycled_block_is_another_life() {
+    let store = open_sim(&SimFs::new(3)).unwrap();
+    let table = store.table(numbers()).unwrap();
+    let (mut writer, series) = (table.writer().unwrap(), table.series(["a"]).unwrap());
+    let mut lives = std::collections::BTreeSet::new();
+    let mut from = 0;
+    for life in 0..12 {
+        from = fill(&store, &mut writer, series, (from, 1), |_| false);
+        let generation = current(&store).generation;
+        assert!(lives.insert(generation), "generation {generation} in life {life} again");
+    }
+}
+
+#[test]
+fn a_block_that_a_reader_holds_is_replaced() {
+    let fs = SimFs::new(4);
+    let store = open_sim(&fs).unwrap();
+    let table = store.table(numbers()).unwrap();
+    let (mut writer, series) = (table.writer().unwrap(), table.series(["a"]).unwrap());
+    let _ = writer
+        .append_to(series, Time::from_nanos(1_700_000_000_000_000_000), &[Value::F64(0.0), Value::F64(0.0)])
+        .unwrap();
+    let half = fill(&store, &mut writer, series, (1, 1), |_| false);
+    let reader = Reader::open_on(fs.clone(), &Store::options().without_background(), Path::new("/store")).unwrap();
+    let (scan, before) = (reader.scan("numbers").unwrap(), found(reader.scan("numbers").unwrap()));
+    assert_eq!(before.len() as i64, half);
+    // Far more blocks than the budget has: the reader's would be among them.
+    fill(&store, &mut writer, series, (half, 40), |_| true);
+    assert_eq!(found(scan), before, "rows of another life");
+}
+
+#[test]
+fn a_full_budget_is_an_error_until_a_reader_lets_go() {
+    let fs = SimFs::new(5);
+    let options = Store::options().block_bytes_min(64 << 10).block_bytes_max(128 << 10).live_bytes_max(512 << 10);
+    let options = options.overload(crate::Overload::Fail).without_background();
+    let store = Store::open_on(fs, options, Path::new("/store")).unwrap();
+    let table = store.table(numbers()).unwrap();
+    let (mut writer, series) = (table.writer().unwrap(), table.series(["a"]).unwrap());
+    let (mut scans, mut accepted) = (Vec::new(), 0_i64);
+    let refused = loop {
+        let time = Time::from_nanos(1_700_000_000_000_000_000 + accepted);
+        match writer.append_to(series, time, &[Value::F64(0.0), Value::F64(accepted as f64)]) {
+            Ok(_) => accepted += 1,
+            Err(error) => break error,
+        }
+        if accepted % 500 == 0 {
+            scans.push(table.scan().unwrap());
+        }
+    };
+    assert!(matches!(refused, Error::Overloaded { .. }), "{refused}");
+    assert!(store.counters().contains(&("overloaded", 1)));
+    scans.clear();
+    store.inner.core.pool.released().try_iter().for_each(|released| store.inner.core.recycle(released));
+    let time = Time::from_nanos(1_700_000_001_000_000_000);
+    let _ = writer.append_to(series, time, &[Value::F64(0.0), Value::F64(accepted as f64)]).unwrap();
+    assert_eq!(found(table.scan().unwrap()).len() as i64, accepted + 1);
+}
+
+#[test]
+fn blocks_that_readers_hold_make_way_when_the_budget_is_met() {
+    let fs = SimFs::new(6);
+    let options = Store::options().block_bytes_min(64 << 10).block_bytes_max(64 << 10).live_bytes_max(512 << 10);
+    let options = options.overload(crate::Overload::Fail).without_background();
+    let store = Store::open_on(fs.clone(), options, Path::new("/store")).unwrap();
+    let table = store.table(numbers()).unwrap();
+    let (mut writer, series) = (table.writer().unwrap(), table.series(["a"]).unwrap());
+    let reader = Reader::open_on(fs, &Store::options().without_background(), Path::new("/store")).unwrap();
+    let (mut scans, mut from) = (Vec::new(), 0);
+    // Twice as many as there may be.
+    for _ in 0..16 {
+        from = fill(&store, &mut writer, series, (from, 1), |_| false);
+        scans.push((from, reader.scan("numbers").unwrap()));
+    }
+    for (rows, scan) in scans {
+        let found = found(scan);
+        assert_eq!(found.len() as i64, rows);
+        assert!(found.iter().all(|(number, value)| *value == Some(*number as f64)), "rows of another life");
+    }
+    assert_eq!(found(table.scan().unwrap()).len() as i64, from);
+}
