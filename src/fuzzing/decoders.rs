@@ -118,14 +118,18 @@ fn series_record(bytes: &[u8]) {
     }
 }
 
-/// A series index.
+/// A series index, up to a summary's sections.
 fn index(mut bytes: Vec<u8>, holds: bool) {
-    if holds && let Some((head, rest)) = bytes.split_at_checked(32) {
-        let sum = crc32fast::hash(&[head.split_at(28).0, rest].concat());
-        store_le(&mut bytes, 28, sum);
+    // With a summary the head has the length of its directory too.
+    let head_bytes = if bytes.get(8) == Some(&2) { 36 } else { 32 };
+    if holds && let Some((head, rest)) = bytes.split_at_checked(head_bytes) {
+        let sum = crc32fast::hash(&[head.split_at(head_bytes - 4).0, rest].concat());
+        store_le(&mut bytes, head_bytes - 4, sum);
     }
     let id = bytes.get(12..20).and_then(|id| id.first_chunk()).map_or(0, |id| u64::from_le_bytes(*id));
-    if let Ok((ranges, sums)) = series_index::decode(Path::new("index"), id, &bytes) {
-        assert_eq!(series_index::encode(id, &ranges, &sums), bytes);
+    if let Ok(index) = series_index::decode(Path::new("index"), id, &bytes)
+        && index.summary.is_none()
+    {
+        assert_eq!(series_index::encode(id, &index.ranges, &index.sums, None), bytes);
     }
 }

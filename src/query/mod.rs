@@ -38,6 +38,7 @@ mod scan;
 mod session;
 mod statistics;
 mod stop;
+mod summaries;
 mod system;
 #[cfg(test)]
 mod tests;

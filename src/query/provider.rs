@@ -108,7 +108,9 @@ impl StoreTable {
             pruned.series = Some(series);
         }
         let all = filters.is_empty() && limit.is_none() && self.rows == RowsOf::Table;
-        Ok(Arc::new(ScanExec::new(self.view.clone(), self.snapshot.clone(), projection, pruned, work, all)?))
+        let scan = ScanExec::new(self.view.clone(), self.snapshot.clone(), projection, pruned, work, all)?;
+        let whole = limit.is_none() && self.rows == RowsOf::Table;
+        Ok(Arc::new(if whole { scan.of_all_rows() } else { scan }))
     }
 }
 

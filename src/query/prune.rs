@@ -51,7 +51,7 @@ impl TimeRange {
         Self { lo: clamp(lo), hi: clamp(hi) }
     }
 
-    fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         Self { lo: self.lo.max(other.lo), hi: self.hi.min(other.hi) }
     }
 
@@ -198,7 +198,8 @@ fn time_range(filter: &Expr) -> TimeRange {
     }
 }
 
-fn compared(op: Operator, value: i128) -> TimeRange {
+/// The times that compare so with a moment.
+pub(super) fn compared(op: Operator, value: i128) -> TimeRange {
     let (min, max) = (i128::from(i64::MIN), i128::from(i64::MAX));
     match op {
         Operator::Eq | Operator::IsNotDistinctFrom => TimeRange::clamped(value, value),
@@ -224,6 +225,11 @@ fn is_time(expr: &Expr) -> bool {
 
 fn nanoseconds(expr: &Expr) -> Option<i128> {
     let Expr::Literal(value, _) = expr else { return None };
+    nanoseconds_of(value)
+}
+
+/// The moment that a value is.
+pub(super) fn nanoseconds_of(value: &ScalarValue) -> Option<i128> {
     let (count, nanoseconds_each) = match value {
         ScalarValue::TimestampNanosecond(Some(count), _) => (count, 1),
         ScalarValue::TimestampMicrosecond(Some(count), _) => (count, 1_000),
@@ -274,7 +280,7 @@ fn matching_series(view: &TableView, filters: &[&Expr], session: &dyn Session) -
 }
 
 /// Where `filter` is true: neither false nor null.
-fn truths(filter: &dyn PhysicalExpr, batch: &RecordBatch) -> Result<BooleanBuffer> {
+pub(super) fn truths(filter: &dyn PhysicalExpr, batch: &RecordBatch) -> Result<BooleanBuffer> {
     let array = filter.evaluate(batch)?.into_array(batch.num_rows())?;
     let Some(booleans) = array.as_boolean_opt() else { return Ok(BooleanBuffer::new_set(batch.num_rows())) };
     Ok(match booleans.nulls() {

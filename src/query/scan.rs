@@ -42,6 +42,8 @@ pub(super) struct ScanExec {
     scan: Arc<Scan>,
     work: Work,
     all: bool,
+    /// Whether all rows that are not pruned are read.
+    whole: bool,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -80,7 +82,49 @@ impl ScanExec {
         )
         .with_scheduling_type(SchedulingType::Cooperative);
         let scan = Arc::new(Scan { view, _snapshot: snapshot, projection, schema, pruned });
-        Ok(Self { scan, work, all, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() })
+        let metrics = ExecutionPlanMetricsSet::new();
+        Ok(Self { scan, work, all, whole: false, properties: Arc::new(properties), metrics })
+    }
+
+    /// Says that all rows that are not pruned are read: not only the latest, nor only so many.
+    pub(super) fn of_all_rows(self) -> Self {
+        Self { whole: true, ..self }
+    }
+
+    /// Whether all rows that are not pruned are read.
+    pub(super) fn has_all_rows(&self) -> bool {
+        self.whole
+    }
+
+    pub(super) fn view(&self) -> &Arc<TableView> {
+        &self.scan.view
+    }
+
+    pub(super) fn pruned(&self) -> &Pruned {
+        &self.scan.pruned
+    }
+
+    pub(super) fn columns(&self) -> &SchemaRef {
+        &self.scan.schema
+    }
+
+    /// The same of these pieces alone. `work` has the figures of all that was found.
+    pub(super) fn of_pieces(&self, work: Work, pieces: Vec<Piece>, parts: usize) -> Result<Self> {
+        let of_segment = |piece: &Piece| match piece {
+            Piece::Segment { ranges, .. } => Some(ranges.len()),
+            _ => None,
+        };
+        let mut work = Work {
+            segments: Kept { kept: pieces.iter().filter_map(of_segment).count(), ..work.segments },
+            row_ranges: pieces.iter().filter_map(of_segment).sum(),
+            merges: pieces.iter().filter(|piece| matches!(piece, Piece::Merged { .. })).count(),
+            ..work
+        };
+        work.deal(pieces, parts);
+        let properties = Arc::unwrap_or_clone(self.properties.clone())
+            .with_partitioning(Partitioning::UnknownPartitioning(work.parts.len()));
+        let (scan, metrics) = (self.scan.clone(), ExecutionPlanMetricsSet::new());
+        Ok(Self { scan, work, all: false, whole: false, properties: Arc::new(properties), metrics })
     }
 }
 

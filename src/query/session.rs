@@ -16,12 +16,15 @@ use datafusion::execution::disk_manager::{DiskManager, DiskManagerBuilder, DiskM
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder, SpillFile, TempFileFactory};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
 use super::ends::EndsRule;
 use super::functions;
 use super::limits::{Limits, LimitsRule};
 use super::newest::NewestRule;
+use super::summaries::SummariesRule;
 use crate::options::Options;
 
 /// The one catalog.
@@ -71,9 +74,19 @@ pub(super) fn base(options: &Options, limits: Arc<Limits>, spill_dir: PathBuf) -
         .with_runtime_env(runtime)
         .with_optimizer_rule(Arc::new(EndsRule))
         .with_optimizer_rule(Arc::new(NewestRule))
+        .with_physical_optimizer_rules(with_summaries())
         .with_physical_optimizer_rule(Arc::new(LimitsRule(limits)))
         .build();
     functions::extended(state)
+}
+
+/// The engine's rules, and ours behind the one that makes constants of statistics: what that leaves may need rows, and what
+/// follows it cuts aggregates in parts that nobody recognises.
+fn with_summaries() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    let behind = rules.iter().position(|rule| rule.name() == "aggregate_statistics").map_or(0, |at| at + 1);
+    rules.insert(behind, Arc::new(SummariesRule));
+    rules
 }
 
 /// Spill files in a directory that is made when the first query spills, not when the store opens.

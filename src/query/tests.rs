@@ -14,6 +14,7 @@ mod prepared;
 mod pruning;
 mod quarantine;
 mod reading;
+mod summaries;
 
 use std::sync::Arc;
 

@@ -107,8 +107,34 @@ pub(super) struct Work {
     pub(super) narrowed: Option<SeriesSet>,
 }
 
+/// What of a table is read, in pieces that are not dealt to anybody yet.
+pub(super) struct Found {
+    /// The figures; it has no parts.
+    pub(super) work: Work,
+    /// Those that are read as they are, ..
+    pub(super) pieces: Vec<Piece>,
+    /// .. and those that are merged.
+    pub(super) merged: Vec<Piece>,
+}
+
 /// What of `view` is read, at most `limit` rows, in at most `parts` parts.
 pub(super) fn plan(view: &TableView, pruned: &Pruned, limit: Option<usize>, parts: usize) -> Result<Work> {
+    let Found { mut work, mut pieces, mut merged } = find(view, pruned, parts)?;
+    if let Some(limit) = limit
+        && pieces.iter().map(Piece::rows).sum::<usize>() >= limit
+    {
+        // How many rows a merge gives nobody knows, so it is read if the others have too few.
+        pieces = deal(pieces, limit).next().unwrap_or_default();
+        merged.clear();
+    }
+    work.merges = merged.len();
+    pieces.extend(merged);
+    work.deal(pieces, parts);
+    Ok(work)
+}
+
+/// What of `view` is read; a group of pieces that are merged is cut in at most `parts`.
+pub(super) fn find(view: &TableView, pruned: &Pruned, parts: usize) -> Result<Found> {
     let mut work = Work::default();
     let mut pieces = Vec::new();
     let (mut all_partitions, mut kept_partitions) = (BTreeSet::new(), BTreeSet::new());
@@ -141,17 +167,7 @@ pub(super) fn plan(view: &TableView, pruned: &Pruned, limit: Option<usize>, part
         (live, work.live_ranges) = live_pieces(view, pruned);
         pieces.extend(live);
     }
-    if let Some(limit) = limit
-        && pieces.iter().map(Piece::rows).sum::<usize>() >= limit
-    {
-        // How many rows a merge gives nobody knows, so it is read if the others have too few.
-        pieces = deal(pieces, limit).next().unwrap_or_default();
-        merged.clear();
-    }
-    work.merges = merged.len();
-    pieces.extend(merged);
-    work.deal(pieces, parts);
-    Ok(work)
+    Ok(Found { work, pieces, merged })
 }
 
 /// The live ranges of which rows may match, and how many of how many those are.
