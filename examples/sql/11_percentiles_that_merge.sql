@@ -1,6 +1,7 @@
 -- Which delay do nine in ten flights of a carrier stay below, in the year, from sketches of the months?
 --
--- Twelve sketches of some KB each are kept instead of the flights, and merged. Beside it the exact percentile.
+-- Twelve sketches of some KB each are kept instead of the flights, and merged. What they say is within two percent of all
+-- ranks of the exact percentile, which here is within three minutes.
 WITH months AS (
     SELECT
         carrier,
@@ -18,8 +19,8 @@ exact AS (
 SELECT
     carrier,
     sum(flights) AS flights,
-    round(sketch_quantile(sketch_merge(delays), 0.9)) AS p90_of_sketches,
-    round(max(p90)) AS p90_exact
+    round(max(p90)) AS p90_exact,
+    abs(sketch_quantile(sketch_merge(delays), 0.9) - max(p90)) <= 3 AS p90_of_sketches_is_near
 FROM months JOIN exact USING (carrier)
 GROUP BY carrier
 ORDER BY flights DESC, carrier

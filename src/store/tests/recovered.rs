@@ -166,7 +166,7 @@ fn a_row_that_was_being_written_leaves_no_null_behind() {
 
 #[test]
 fn a_block_that_was_being_made_is_removed() {
-    for (len, bytes) in [(100, vec![7; 100]), (2 * PAGE_BYTES, vec![0; 2 * PAGE_BYTES])] {
+    for (len, bytes) in [(0, Vec::new()), (2 * PAGE_BYTES, vec![0; 2 * PAGE_BYTES])] {
         let fs = killed(9);
         let file = fs.create(Path::new("/store/live/00000777.block")).unwrap();
         file.write_at(&bytes, 0).unwrap();
