@@ -51,7 +51,6 @@ accelerations! {
     last uses_last 0 "Queries for the latest row of each series read those rows alone.";
     summaries uses_summaries 1 "Aggregates by time buckets are taken from summaries where there are any.";
     backward uses_backward 2 "`GROUP BY bucket ORDER BY bucket DESC LIMIT n` reads backwards and stops after n buckets.";
-    late uses_late 3 "Where few rows match a predicate on fields, the other fields are read for those alone.";
 }
 
 impl Accelerations {
