@@ -5,8 +5,8 @@
 //! cache or was written well. Otherwise only rows under a commit entry that holds count. In both cases all bytes that
 //! count are read with `pread` first, so that a bad sector is an error here and not a signal later.
 //!
-//! **Invariant:** a trusted count is not below the newest commit entry, whose checksums hold; and after a close it is what
-//! the close said. So of what is committed every byte is checked in either case.
+//! **Invariant:** a trusted count is not below the newest commit entry, whose checksums hold; and after a close, if nothing
+//! was synced since, it is what the close said. So of what is committed every byte is checked in either case.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -286,8 +286,10 @@ impl Reader<'_> {
                 format!("{rows} rows and {heap_bytes} bytes of strings were published, fewer than were synced");
             return damaged(PUBLISHED, reason);
         }
-        // Rows that nobody knew of at the close came after it.
-        let rows = closed.and_then(|closed| usize::try_from(closed).ok()).map_or(rows, |closed| rows.min(closed));
+        // Rows that nobody knew of at the close came after it. But if more were synced, it was an earlier close: a power loss
+        // has brought its record back, and a recovery since then went by the entry.
+        let last = closed.filter(|closed| entry.0 <= *closed).and_then(|closed| usize::try_from(closed).ok());
+        let rows = last.map_or(rows, |last| rows.min(last));
         let summed = (usize::try_from(entry.0).unwrap_or(0), usize::try_from(entry.1).unwrap_or(0));
         let found = self.read(layout, (rows, heap_bytes), summed)?;
         let failed = match &newest {

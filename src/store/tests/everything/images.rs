@@ -10,8 +10,11 @@ use super::ledger::After;
 use super::*;
 use crate::fs::sim::Take;
 
-/// Seeds that failed once, kept for good: rows appended in the memory of a machine that was gone counted as done.
-const FAILED_ONCE: &[u64] = &[1005];
+/// One operation in so many has its images taken.
+const ONE_IN: u64 = 4;
+/// Seeds that failed once, kept for good: rows appended in the memory of a machine that was gone counted as done; the record
+/// of a close that a power loss brought back cut rows that were synced since.
+const FAILED_ONCE: &[u64] = &[1005, 3];
 
 /// How an image is looked at.
 #[derive(Debug, Default)]
@@ -183,13 +186,13 @@ fn run_many(first: u64, images: u64, one_in: u64, threads: usize) {
 #[test]
 fn a_crash_at_any_operation_keeps_what_was_promised() {
     for seed in FAILED_ONCE {
-        let _ = run(*seed, 20);
+        let _ = run(*seed, ONE_IN);
     }
     let threads = setting("DENYUT_THREADS").unwrap_or(1) as usize;
     let (first, images) = (setting("DENYUT_SEED"), setting("DENYUT_CRASHES"));
     // A seed that is asked for alone is looked at more closely.
     match (first, images) {
         (Some(seed), None) => run_many(seed, 1, 2, 1),
-        (first, images) => run_many(first.unwrap_or(0), images.unwrap_or(200), 4, threads),
+        (first, images) => run_many(first.unwrap_or(0), images.unwrap_or(200), ONE_IN, threads),
     }
 }
