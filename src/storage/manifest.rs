@@ -319,11 +319,20 @@ impl Manifest {
             catalog = replay(&path, payloads)?;
             Ok(())
         })?;
-        for old in names.iter().filter_map(|name| number_of(name)).filter(|old| *old < number) {
-            fs.remove(&self::path(dir, old))?;
-        }
         let rewritten_bytes = opened.payloads.first().map_or(0, |first| first.len() as u64);
-        let manifest = Self { fs, dir: dir.into(), number, log: opened.log, rewritten_bytes, catalog };
+        let mut manifest = Self { fs, dir: dir.into(), number, log: opened.log, rewritten_bytes, catalog };
+        let older: Vec<u64> = names.iter().filter_map(|name| number_of(name)).filter(|old| *old < number).collect();
+        if rewritten && !older.is_empty() {
+            // The sync that failed may be the one that was to make this name durable, and no later one does. The older
+            // files stay until there is a name that is.
+            manifest.rewrite()?;
+            if manifest.number == number {
+                return Ok((manifest, opened.cut_bytes));
+            }
+        }
+        for old in older {
+            manifest.fs.remove(&self::path(dir, old))?;
+        }
         Ok((manifest, opened.cut_bytes))
     }
 

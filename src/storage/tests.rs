@@ -9,12 +9,13 @@ use proptest::prelude::*;
 
 use super::control::{Control, Ends};
 use super::frame_log::{FrameLog, Kind};
+use super::manifest::{Catalog, Manifest};
 use super::series_index::{self, ranges};
 use super::series_view::{CHUNK_SERIES, SeriesView};
 use super::summary;
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
-use crate::fs::sim::SimFs;
+use crate::fs::sim::{Fault, FaultKind, SimFs};
 
 const KIND: Kind = Kind { magic: *b"testlog!", version: 1, what: "test log", synced_one_by_one: true };
 const PATH: &str = "/store/log";
@@ -237,4 +238,28 @@ fn states_that_are_read_while_they_are_written_are_whole() {
         reading.join().unwrap()
     });
     println!("{read} states read");
+}
+
+/// The name of a rewritten manifest whose directory sync failed is one that no later sync makes durable.
+#[test]
+fn an_older_manifest_stays_until_a_newer_one_has_a_durable_name() {
+    let fs = SimFs::new(0);
+    let dir = Path::new("/store");
+    fs.create_dir(dir).unwrap();
+    let catalog = Catalog { next_segment: 7, ..Catalog::default() };
+    Manifest::write(fs.clone(), dir, catalog.clone()).unwrap();
+    // Removes, creates, writes, syncs and renames; the sync of the directory fails.
+    fs.fail_after(4, Fault { kind: FaultKind::FailedSync, once: true });
+    Manifest::write_as(fs.clone(), dir, 2, catalog).unwrap_err();
+    let names = |fs: &SimFs| -> Vec<String> {
+        fs.read_dir(dir).unwrap().unwrap().into_iter().map(|entry| entry.name).collect()
+    };
+    assert_eq!(names(&fs).len(), 2);
+    let (manifest, _) = Manifest::open(fs.clone(), dir, &names(&fs), (1, 0), true).unwrap();
+    assert_eq!((manifest.position().0, names(&fs).len()), (3, 1));
+    for seed in 0..20 {
+        let fs = fs.crash(seed);
+        let (manifest, _) = Manifest::open(fs.clone(), dir, &names(&fs), (1, 0), false).unwrap();
+        assert_eq!(manifest.catalog().next_segment, 7, "seed {seed}");
+    }
 }
