@@ -50,7 +50,7 @@ pub(super) struct Sealed {
     numbers: HashMap<u64, usize>,
     /// By series.
     entries: Vec<Entry>,
-    /// By column of a segment.
+    /// By [`lasting`] number of a column of a segment.
     columns: HashMap<usize, Values>,
     ties: Option<Values>,
 }
@@ -136,19 +136,19 @@ impl Sealed {
     /// See [`LastTable::sealed_values`](super::LastTable::sealed_values).
     pub(super) fn values(&mut self, view: &TableView, columns: &[usize], series: &[u32]) -> Result<Vec<ArrayRef>> {
         let mut missing: Vec<(Key, u32)> =
-            columns.iter().flat_map(|column| self.missing(self.columns.get(column), series)).collect();
+            columns.iter().flat_map(|at| self.missing(self.columns.get(&lasting(view, *at)), series)).collect();
         missing.sort_unstable();
         missing.dedup();
         if !missing.is_empty() {
             let rows = missing.iter().map(|(key, _)| (*key, 1));
             let read = self.read(view, columns, rows)?;
-            for (column, read) in columns.iter().zip(read) {
-                let known = self.columns.remove(column);
-                self.columns.insert(*column, patched(known, &missing, &read, view.series.len())?);
+            for (column, read) in columns.iter().map(|at| lasting(view, *at)).zip(read) {
+                let known = self.columns.remove(&column);
+                self.columns.insert(column, patched(known, &missing, &read, view.series.len())?);
             }
         }
         let index = UInt32Array::from(series.to_vec());
-        let of = |column: &usize| match self.columns.get(column) {
+        let of = |column: &usize| match self.columns.get(&lasting(view, *column)) {
             Some(values) => take(&values.values, &index, None).map_err(|error| Error::batch(view.schema.name(), error)),
             None => {
                 let fields = view.schema.segment_arrow();
@@ -222,6 +222,13 @@ impl Sealed {
         };
         columns.iter().zip(parts).map(whole).collect()
     }
+}
+
+/// A number for a column of a segment that it keeps for ever: a field that is added moves what lies behind the fields, so
+/// that is counted from the other end.
+fn lasting(view: &TableView, column: usize) -> usize {
+    let behind = 1 + view.schema.tags().len() + view.schema.fields().len();
+    column.checked_sub(behind).map_or(column, |at| usize::MAX - at)
 }
 
 /// Texts without the heap of what lay beside them.
