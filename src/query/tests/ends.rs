@@ -122,3 +122,37 @@ fn a_table_that_would_hold_too_much_is_read() {
     let mut handle = table.latest(table.series([GATES[0], AGENCIES[0]]).unwrap());
     assert!(matches!(handle.get(), Err(Error::LimitExceeded { limit: "last_bytes_max", .. })));
 }
+
+/// Texts have no size of their own, so what their values need is known when they are read.
+#[test]
+fn values_that_would_hold_too_much_are_not_held() {
+    const EACH: usize = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::options().last_bytes_max(64 << 10).open(dir.path().join("kota")).unwrap();
+    let table = store.table(water()).unwrap();
+    let mut writer = table.writer().unwrap();
+    let gates: Vec<String> = (0..8).map(|gate| format!("gate {gate}")).collect();
+    for gate in &gates {
+        let note = gate.repeat(EACH / gate.len());
+        let series = table.series([gate.as_str(), "PUPR"]).unwrap();
+        let values = [7_i64.into(), Value::Null, Value::Null, note.as_str().into()];
+        assert_eq!(writer.append_to(series, Time::from_nanos(START_NS), &values).unwrap().accepted(), 1);
+    }
+    store.seal().unwrap();
+    let of = |value: &str| format!("SELECT gate, last({value}, time) AS v FROM water GROUP BY gate ORDER BY gate");
+    for _ in 0..2 {
+        let plan = explain(&store, &of("note"));
+        assert!(!plan.contains("latest="), "{plan}");
+        check(&store, &of("note"), "");
+        // Of numbers there is room for all, whatever was asked for before.
+        check(&store, &of("number"), "latest=8");
+        // And of one text.
+        for gate in &gates {
+            let mut handle = table.latest(table.series([gate.as_str(), "PUPR"]).unwrap());
+            let row = handle.get().unwrap().unwrap();
+            assert_eq!(row.value("note").unwrap(), Value::Utf8(&gate.repeat(EACH / gate.len())));
+        }
+        check(&store, &format!("SELECT last(note, time) FROM water WHERE gate = '{}' GROUP BY gate", gates[3]), "latest=1");
+        assert_eq!(store.query("SELECT count(note) AS n FROM latest('water')").unwrap().i64(0, "n").unwrap(), Some(8));
+    }
+}
