@@ -13,7 +13,6 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::Statement;
-use tokio::task::JoinHandle;
 
 use super::catalog::{Moment, catalogs};
 use super::extension::{self, Function};
@@ -157,29 +156,41 @@ impl Engine {
     }
 
     fn queries_under(&self, texts: &[&str], rules: Option<Arc<Rules>>) -> Result<Vec<Rows>> {
-        let (answer, answered) = sync_channel(1);
         let (engine, texts): (_, Vec<String>) = (self.clone(), texts.iter().map(ToString::to_string).collect());
         let run = async move {
-            let rows = async {
-                let checked = texts.iter().map(|text| guard::check(text, &engine.shared.options));
-                let openings = checked.collect::<Result<Vec<_>>>()?;
-                let snapshot = engine.shared.source.snapshot()?;
-                let mut answers = Vec::new();
-                for (text, opening) in texts.iter().zip(openings) {
-                    let frame = engine.sql_at(text, opening, snapshot.clone(), rules.as_ref()).await?;
-                    let schema = Arc::new(frame.schema().as_arrow().clone());
-                    answers.push(Rows::new(schema, frame.collect().await?));
-                }
-                Ok(answers)
-            };
-            // Nobody waits any more after a timeout.
-            let _ = answer.send(rows.await);
+            let checked = texts.iter().map(|text| guard::check(text, &engine.shared.options));
+            let openings = checked.collect::<Result<Vec<_>>>()?;
+            let snapshot = engine.shared.source.snapshot()?;
+            let mut answers = Vec::new();
+            for (text, opening) in texts.iter().zip(openings) {
+                let frame = engine.sql_at(text, opening, snapshot.clone(), rules.as_ref()).await?;
+                let schema = Arc::new(frame.schema().as_arrow().clone());
+                answers.push(Rows::new(schema, frame.collect().await?));
+            }
+            Ok(answers)
         };
-        let task = self.shared.limits.threads.spawn(run)?;
-        match answered.recv_timeout(self.shared.limits.timeout) {
-            Ok(rows) => rows,
+        self.wait(run, || {})
+    }
+
+    /// Runs `task` on one of the engine's threads, and waits for what it gives until `query_timeout` has passed. Then it calls
+    /// `late`, and the task ends where it next yields. Blocks its thread, and may be called on a thread of an async runtime
+    /// all the same.
+    pub(super) fn wait<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = Result<T>> + Send + 'static,
+        late: impl FnOnce(),
+    ) -> Result<T> {
+        let (give, given) = sync_channel(1);
+        let run = async move {
+            // Nobody waits any more after a timeout.
+            let _ = give.send(task.await);
+        };
+        let running = self.shared.limits.threads.spawn(run)?;
+        match given.recv_timeout(self.shared.limits.timeout) {
+            Ok(given) => given,
             Err(RecvTimeoutError::Timeout) => {
-                task.abort();
+                late();
+                running.abort();
                 Err(Error::QueryTimeout { query_timeout: self.shared.limits.timeout })
             }
             Err(RecvTimeoutError::Disconnected) => {
@@ -198,16 +209,8 @@ impl Engine {
 
     /// A statement to be run often.
     pub(crate) fn prepare(&self, text: &str) -> Result<Prepared> {
-        let (answer, answered) = sync_channel(1);
         let (engine, text) = (self.clone(), text.to_string());
-        let task = self.spawn(async move {
-            let _ = answer.send(Prepared::new(&engine, &text).await);
-        })?;
-        let timeout = self.timeout();
-        answered.recv_timeout(timeout).unwrap_or_else(|_| {
-            task.abort();
-            Err(Error::QueryTimeout { query_timeout: timeout })
-        })
+        self.wait(async move { Prepared::new(&engine, &text).await }, || {})
     }
 
     /// The first word of a text within the limits.
@@ -223,10 +226,6 @@ impl Engine {
         self.shared.source.clone()
     }
 
-    pub(super) fn timeout(&self) -> Duration {
-        self.shared.limits.timeout
-    }
-
     /// What plans for so many threads are made with.
     pub(super) fn state(&self, threads: usize) -> &SessionState {
         if threads == 1 { &self.shared.single } else { &self.shared.above.full }
@@ -234,11 +233,6 @@ impl Engine {
 
     pub(super) fn context(&self) -> Arc<TaskContext> {
         self.shared.context.clone()
-    }
-
-    /// Runs `task` on one of the engine's threads.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>> {
-        self.shared.limits.threads.spawn(task)
     }
 
     #[cfg(test)]

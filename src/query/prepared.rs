@@ -11,7 +11,6 @@
 //! Where that cannot be promised (system tables, nodes of this crate's own, `current_date`, parameters whose type nobody
 //! knows) the statement is planned anew each time.
 
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
@@ -159,26 +158,10 @@ impl Prepared {
                 .map_err(|error| Error::Query { message: format!("parameter ${name}: {error}") })?;
             values.push((name, value));
         }
-        let timeout = self.engine.timeout();
-        let (answer, answered) = sync_channel(1);
         let (prepared, stop) = (self.clone(), Arc::new(OnceLock::new()));
         let stopped = stop.clone();
-        let run = async move {
-            // Nobody waits any more after a timeout.
-            let _ = answer.send(prepared.run(values, &stop).await);
-        };
-        let task = self.engine.spawn(run)?;
-        match answered.recv_timeout(timeout) {
-            Ok(rows) => rows,
-            Err(RecvTimeoutError::Timeout) => {
-                stopped.get().into_iter().for_each(|stop: &Stop| stop.set(true));
-                task.abort();
-                Err(Error::QueryTimeout { query_timeout: timeout })
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(Error::Background { reason: "the query's thread panicked; this is a bug".into() })
-            }
-        }
+        let run = async move { prepared.run(values, &stop).await };
+        self.engine.wait(run, || stopped.get().into_iter().for_each(|stop: &Stop| stop.set(true)))
     }
 
     async fn run(&self, values: Vec<(String, ScalarValue)>, stop: &OnceLock<Stop>) -> Result<Rows> {
