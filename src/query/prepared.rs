@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwapOption;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, DFSchemaRef, ParamValues, ScalarValue};
+use datafusion::common::{DFSchema, DFSchemaRef, ParamValues, ScalarValue, plan_err};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
@@ -117,10 +117,29 @@ impl Parameter<'_> {
             },
         };
         match wanted {
-            Some(wanted) if value.data_type() != *wanted => value.cast_to(wanted),
+            Some(wanted) if value.data_type() != *wanted => converted(&value, wanted),
             _ => Ok(value),
         }
     }
+}
+
+/// `value` as one of another type, if it is the same there. Texts are read as SQL reads them.
+fn converted(value: &ScalarValue, wanted: &DataType) -> std::result::Result<ScalarValue, DataFusionError> {
+    let found = value.cast_to(wanted)?;
+    if value.is_null() || value.data_type().is_string() {
+        return Ok(found);
+    }
+    let is_same = match (value, found.cast_to(&value.data_type())) {
+        (ScalarValue::Float64(Some(value)), Ok(ScalarValue::Float64(Some(back)))) => {
+            *value == back || value.is_nan() && back.is_nan()
+        }
+        (value, Ok(back)) => *value == back,
+        (_, Err(_)) => false,
+    };
+    if is_same {
+        return Ok(found);
+    }
+    plan_err!("{value} is no {wanted} and would become {found}; give a value of that type")
 }
 
 impl Prepared {
@@ -143,7 +162,7 @@ impl Prepared {
     ///
     /// # Errors
     /// As [`Store::query`](crate::Store::query); [`Query`](Error::Query) for a parameter without a value and for a value
-    /// that is not of its parameter's type.
+    /// that is not of its parameter's type, or would be another value there: 1.5 is no integer, and 2⁵³ + 1 no float.
     pub fn query(&self, parameters: &[Parameter<'_>]) -> Result<Rows> {
         let kept = self.statement.kept.load_full();
         let types = |name: &str| {

@@ -2,7 +2,7 @@
 
 use super::on_off::{Chance, RandomStore};
 use super::*;
-use crate::Parameter;
+use crate::{Parameter, Result};
 
 /// With `$1` as a gate and `$2` as a time, if they have such.
 const TEXTS: &[&str] = &[
@@ -95,4 +95,46 @@ fn limits_hold() {
     assert!(matches!(all.query(&[]), Err(Error::LimitExceeded { limit: "query_rows_max", .. })));
     let first = store.prepare("SELECT * FROM water LIMIT 10").unwrap();
     assert_eq!(first.query(&[]).unwrap().num_rows(), 10);
+}
+
+/// What a value would lose on its way to its parameter's type is not lost in silence.
+#[test]
+fn a_value_that_would_change_is_refused() {
+    let (store, _dir) = filled();
+    let of_number = store.prepare("SELECT count(*) AS n FROM water WHERE number < $1").unwrap();
+    let of_level = store.prepare("SELECT count(*) AS n FROM water WHERE level_cm < $1").unwrap();
+    let of_day = store.prepare("SELECT count(*) AS n FROM water WHERE CAST(time AS DATE) = $1").unwrap();
+    let n = |prepared: &crate::Prepared, value: Parameter<'_>| Ok(prepared.query(&[value])?.i64(0, "n").unwrap().unwrap());
+    let exact = (1_i64 << 53) as f64;
+    for (prepared, value, wanted) in [
+        (&of_number, Parameter::from(40.0), 40),
+        (&of_number, (-0.0).into(), 0),
+        (&of_number, exact.into(), 5_000),
+        (&of_number, i64::MAX.into(), 5_000),
+        (&of_number, 7_u64.into(), 7),
+        (&of_number, "40".into(), 40),
+        (&of_number, Value::Null.into(), 0),
+        (&of_level, (1_i64 << 53).into(), 4_545),
+        (&of_level, f64::NAN.into(), 4_545),
+        (&of_day, Time::from_nanos(START_NS).into(), 5_000),
+        (&of_day, "2026-01-02".into(), 0),
+    ] {
+        let found: Result<i64> = n(prepared, value);
+        assert_eq!(found.unwrap(), wanted, "{value:?} in {}", prepared.text());
+    }
+    for (prepared, value) in [
+        (&of_number, Parameter::from(1.5)),
+        (&of_number, 9_223_372_036_854_775_808.0.into()),
+        (&of_number, f64::NAN.into()),
+        (&of_number, f64::INFINITY.into()),
+        (&of_number, (1_u64 << 63).into()),
+        (&of_level, ((1_i64 << 53) + 1).into()),
+        (&of_level, i64::MAX.into()),
+        (&of_level, u64::MAX.into()),
+        (&of_day, Time::from_nanos(START_NS + 1).into()),
+    ] {
+        let error = n(prepared, value).unwrap_err();
+        assert!(matches!(error, Error::Query { .. }), "{value:?} in {}: {error}", prepared.text());
+        assert!(error.to_string().contains("parameter $1"), "{error}");
+    }
 }
