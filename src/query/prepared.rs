@@ -238,6 +238,7 @@ impl Prepared {
             None => timeless(plan, &state)?.map(Arc::new),
         };
         if kept.is_none() {
+            tracing::debug!(statement = self.statement.text, "planned each time");
             self.statement.each_time.get_or_init(|| ());
         }
         self.statement.kept.store(kept.clone());
@@ -254,7 +255,7 @@ impl std::fmt::Debug for Prepared {
 /// `plan` optimized, with nothing of this moment in it; `None` if that cannot be.
 fn timeless(plan: LogicalPlan, state: &SessionState) -> Result<Option<Kept>> {
     let mut fits = true;
-    let marked = plan.transform_down_with_subqueries(|node| {
+    let marked = plan.clone().transform_down_with_subqueries(|node| {
         fits &= match &node {
             LogicalPlan::Extension(_) | LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => false,
             LogicalPlan::DescribeTable(_) | LogicalPlan::RecursiveQuery(_) => false,
@@ -273,10 +274,20 @@ fn timeless(plan: LogicalPlan, state: &SessionState) -> Result<Option<Kept>> {
     if !fits {
         return Ok(None);
     }
-    // What is not known of a parameter may be an error here, where its value would be none.
-    let Ok(plan) = state.optimize(&marked.data) else { return Ok(None) };
+    let plan = match state.optimize(&marked.data) {
+        Ok(plan) => plan,
+        // What is not known of a parameter, of which `now()` is one here, may be an error where its value would be none.
+        Err(_) => {
+            if plan.get_parameter_names()?.is_empty() {
+                state.optimize(&plan)?;
+            }
+            return Ok(None);
+        }
+    };
     let mut parameters = Vec::new();
-    for (name, data_type) in plan.get_parameter_types()? {
+    // It fails for one that is of several types.
+    let Ok(types) = plan.get_parameter_types() else { return Ok(None) };
+    for (name, data_type) in types {
         let Some(data_type) = data_type else { return Ok(None) };
         parameters.push((name.trim_start_matches('$').into(), data_type));
     }

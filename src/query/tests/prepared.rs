@@ -138,3 +138,22 @@ fn a_value_that_would_change_is_refused() {
         assert!(error.to_string().contains("parameter $1"), "{error}");
     }
 }
+
+#[test]
+fn a_parameter_may_be_of_several_types() {
+    let (store, _dir) = filled();
+    let text = "SELECT count(*) AS n FROM water WHERE number < $1 AND level_cm < $1";
+    let prepared = store.prepare(text).unwrap();
+    for value in [10_i64, 40] {
+        let plain = store.query(&text.replace("$1", &value.to_string())).unwrap();
+        assert_eq!(prepared.query(&[value.into()]).unwrap().to_string(), plain.to_string());
+    }
+}
+
+/// What fails whatever the parameters are fails when it is prepared.
+#[test]
+fn what_can_never_be_planned_is_said_at_once() {
+    let (store, _dir) = filled();
+    let error = store.prepare("SELECT count(*) FROM water WHERE time > 'never'").unwrap_err();
+    assert!(matches!(error, Error::Query { .. }), "{error}");
+}
