@@ -222,6 +222,15 @@ impl Engine {
         self.shared.source.snapshot()
     }
 
+    pub(super) fn limits(&self) -> &Arc<Limits> {
+        &self.shared.limits
+    }
+
+    /// Functions of floors above.
+    pub(super) fn above(&self) -> &Arc<extension::Shared> {
+        &self.shared.above
+    }
+
     pub(super) fn source(&self) -> Arc<dyn Source> {
         self.shared.source.clone()
     }

@@ -8,8 +8,8 @@
 //! **Invariant:** nothing of one moment is in what is kept: no row, no count, no time, nor a share in a snapshot. Of schemas
 //! there is, and a plan whose tables have other columns by now is made again.
 //!
-//! Where that cannot be promised (system tables, nodes of this crate's own, `current_date`, parameters whose type nobody
-//! knows) the statement is planned anew each time.
+//! Where that cannot be promised (system tables, functions of floors above, nodes of this crate's own, `EXPLAIN`,
+//! `current_date`, parameters whose type nobody knows) the statement is planned anew each time.
 
 use std::sync::{Arc, OnceLock};
 
@@ -29,7 +29,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::catalog::Moment;
 use super::engine::{Engine, at, logical};
-use super::limits::gather;
+use super::limits::{gather, limited};
 use super::provider::StoreTable;
 use super::rows::Rows;
 use super::scan::rows_read;
@@ -203,11 +203,17 @@ impl Prepared {
                 }
             }
         }
-        let moment = Moment::Pinned(snapshot, self.engine.source());
-        let state = at(self.engine.state(usize::MAX), moment, None);
-        let plan = logical(&state, &self.statement.text, &self.statement.opening).await?;
+        let (state, plan) = self.logical(&snapshot, true).await?;
         let plan = plan.replace_params_with_values(&ParamValues::from(values))?;
-        Ok(state.create_physical_plan(&plan).await?)
+        Ok(limited(state.create_physical_plan(&plan).await?, self.engine.limits()))
+    }
+
+    /// The statement's plan at `snapshot`, as it is written; `with_above` it may call functions of floors above.
+    async fn logical(&self, snapshot: &Arc<Snapshot>, with_above: bool) -> Result<(SessionState, LogicalPlan)> {
+        let moment = Moment::Pinned(snapshot.clone(), self.engine.source());
+        let state = at(self.engine.state(usize::MAX), moment, with_above.then(|| self.engine.above()));
+        let plan = logical(&state, &self.statement.text, &self.statement.opening).await?;
+        Ok((state, plan))
     }
 
     /// Of an optimized plan with its scans bound. What reads little is planned for one thread: for that, starting others
@@ -229,13 +235,14 @@ impl Prepared {
 
     /// Plans the statement at `snapshot`, and keeps that if it holds for others.
     async fn keep(&self, snapshot: &Arc<Snapshot>) -> Result<Option<Arc<Kept>>> {
-        let moment = Moment::Pinned(snapshot.clone(), self.engine.source());
-        // Without functions of floors above, whose plans are made of one snapshot.
-        let state = at(self.engine.state(usize::MAX), moment, None);
-        let plan = logical(&state, &self.statement.text, &self.statement.opening).await?;
-        let kept = match self.statement.each_time.get() {
-            Some(()) => None,
-            None => timeless(plan, &state)?.map(Arc::new),
+        let kept = match self.logical(snapshot, false).await {
+            Ok((state, plan)) if self.statement.each_time.get().is_none() => timeless(plan, &state)?.map(Arc::new),
+            Ok(_) => None,
+            // It may call a function of a floor above, whose plan is made of one snapshot and of the time.
+            Err(_) => {
+                self.logical(snapshot, true).await?;
+                None
+            }
         };
         if kept.is_none() {
             tracing::debug!(statement = self.statement.text, "planned each time");

@@ -2,6 +2,8 @@
 
 use super::on_off::{Chance, RandomStore};
 use super::*;
+use crate::query::extension::Function;
+use crate::query::functions::Entry;
 use crate::{Parameter, Result};
 
 /// With `$1` as a gate and `$2` as a time, if they have such.
@@ -156,4 +158,33 @@ fn what_can_never_be_planned_is_said_at_once() {
     let (store, _dir) = filled();
     let error = store.prepare("SELECT count(*) FROM water WHERE time > 'never'").unwrap_err();
     assert!(matches!(error, Error::Query { .. }), "{error}");
+}
+
+#[test]
+fn a_plan_is_explained_within_limits() {
+    let (store, _dir) = filled();
+    for (opening, mark) in [("EXPLAIN", "LimitsExec"), ("EXPLAIN ANALYZE", "output_rows")] {
+        let prepared = store.prepare(&format!("{opening} SELECT count(number) FROM water WHERE gate = $1")).unwrap();
+        let plan = prepared.query(&["Sei Wie".into()]).unwrap().to_string();
+        assert!(plan.contains("DenyutScan") && plan.contains(mark), "{plan}");
+    }
+}
+
+/// A table function of a floor above, which answers with when it was called.
+const BEGAN: &[Function] = &[Function {
+    entry: Entry { name: "began", signature: "began()", summary: "", details: "", example: "" },
+    plan: |call| call.sql(&format!("SELECT {} AS ns", call.began().as_nanos())),
+}];
+
+#[test]
+fn a_function_of_a_floor_above_is_called_each_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = Arc::new(Nothing::default());
+    let engine = Engine::new(source, Options::default(), dir.path().join("spill"), BEGAN).unwrap();
+    for text in ["SELECT ns FROM began()", "SELECT (SELECT ns FROM began()) AS ns"] {
+        let prepared = engine.prepare(text).unwrap();
+        let ns = || prepared.query(&[]).unwrap().i64(0, "ns").unwrap().unwrap();
+        let (first, second) = (ns(), ns());
+        assert!(first < second, "{text}: {first} {second}");
+    }
 }
