@@ -411,4 +411,26 @@ mod tests {
             assert_eq!(prepared.query(&[]).unwrap().i64(0, "v").unwrap(), Some(2));
         }
     }
+
+    /// How many threads run a plan, its cells decide as well as its rows.
+    #[test]
+    fn cells_of_summaries_count_as_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::options().block_bytes_min(1 << 20).open(dir.path().join("kota")).unwrap();
+        let schema = Schema::new("t").tag("k").f64("v", "").partition(std::time::Duration::from_secs(86_400));
+        let table = store.table(schema).unwrap();
+        let (mut writer, series) = (table.writer().unwrap(), table.series(["a"]).unwrap());
+        for n in 0..8_640_i64 {
+            let value = (n * 7_919 % 1_009) as f64 / 7.0;
+            let _ = writer.append_to(series, Time::from_nanos(n * 10_000_000_000), &[value.into()]).unwrap();
+        }
+        store.seal().unwrap();
+        let prepared = store.prepare("SELECT k, max(v) FROM t GROUP BY k").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let plan = runtime.block_on(prepared.physical(Vec::new())).unwrap();
+        let shown = datafusion::physical_plan::displayable(&*plan).indent(false).to_string();
+        assert!(shown.contains("raw_rows=0"), "{shown}");
+        let cells = rows_read(&plan);
+        assert!(0 < cells && cells < 8_640, "{cells}");
+    }
 }

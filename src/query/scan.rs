@@ -26,6 +26,7 @@ use futures::Stream;
 use super::failure::external;
 use super::prune::{Pruned, TimeRange};
 use super::session::BATCH_ROWS;
+use super::summaries::cells_read;
 use super::work::{Kept, Piece, Work};
 use super::{overlapping, statistics};
 use crate::error::{Error, Result as StoreResult};
@@ -48,9 +49,9 @@ pub(super) struct ScanExec {
     metrics: ExecutionPlanMetricsSet,
 }
 
-/// Rows that the scans of `plan` read at most.
+/// Rows that the scans of `plan` read at most, and cells of summaries, each of which is about as much work as a row.
 pub(super) fn rows_read(plan: &Arc<dyn ExecutionPlan>) -> usize {
-    let own = plan.downcast_ref::<ScanExec>().map_or(0, |scan| scan.work.rows);
+    let own = plan.downcast_ref::<ScanExec>().map_or_else(|| cells_read(plan), |scan| scan.work.rows);
     plan.children().into_iter().map(rows_read).fold(own, usize::saturating_add)
 }
 

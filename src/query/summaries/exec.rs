@@ -42,6 +42,8 @@ const PARTITION_CELLS_MIN: usize = 64 << 10;
 pub(super) struct SummaryExec {
     shared: Arc<Shared>,
     parts: Vec<Vec<Task>>,
+    /// Of the chunks that are read.
+    cells: usize,
     figures: Figures,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -108,8 +110,13 @@ impl SummaryExec {
             _scan: rows,
         };
         let metrics = ExecutionPlanMetricsSet::new();
-        Ok(Self { shared: Arc::new(shared), parts, figures, properties: Arc::new(properties), metrics })
+        Ok(Self { shared: Arc::new(shared), parts, cells: all, figures, properties: Arc::new(properties), metrics })
     }
+}
+
+/// Cells that the node `plan` reads itself.
+pub(in crate::query) fn cells_read(plan: &Arc<dyn ExecutionPlan>) -> usize {
+    plan.downcast_ref::<SummaryExec>().map_or(0, |summaries| summaries.cells)
 }
 
 impl fmt::Debug for SummaryExec {
