@@ -386,3 +386,19 @@ fn a_damaged_summary_is_an_error_and_no_guess() {
     let rows = runtime.block_on(async { session.sql(text).await.unwrap().count().await }).unwrap();
     assert_eq!(rows, 4, "the rows are all there");
 }
+
+/// What another acceleration found nothing to save of is as if that were off.
+#[test]
+fn what_nothing_else_saves_of_is_answered_from_summaries() {
+    let (store, _dir) = regular();
+    for text in [
+        // There are not so many buckets.
+        "SELECT date_bin(INTERVAL '1 hour', time) AS t, max(usage) FROM cpu GROUP BY t ORDER BY t DESC LIMIT 100",
+        // No series' latest row is so early.
+        "SELECT host, last(usage, time) FROM cpu WHERE time < '2026-01-01T12:00:00Z' GROUP BY host",
+    ] {
+        let plan = explain(&store, text);
+        assert_eq!(raw_rows(&plan), Some(0), "{plan}");
+        super::on_off::check(&store, text, "DenyutSummaries");
+    }
+}
