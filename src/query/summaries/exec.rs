@@ -64,6 +64,12 @@ struct Shared {
     _scan: Arc<dyn ExecutionPlan>,
 }
 
+impl Shared {
+    fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
+        self.aggregates.iter().map(|aggregate| aggregate.function.create_groups_accumulator()).collect()
+    }
+}
+
 impl SummaryExec {
     pub(super) fn new(schema: SchemaRef, shape: &Shape<'_>, split: Split, parts_max: usize) -> Result<Self> {
         let Split { rows, tasks, tags, times, figures } = split;
@@ -90,7 +96,7 @@ impl SummaryExec {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema.clone()),
             Partitioning::UnknownPartitioning(parts.len()),
-            EmissionType::Final,
+            EmissionType::Both,
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::Cooperative);
@@ -171,12 +177,11 @@ impl ExecutionPlan for SummaryExec {
         let Some(tasks) = self.parts.get(partition) else {
             return internal_err!("partition {partition} of {}", self.parts.len());
         };
-        let aggregates = &self.shared.aggregates;
         let stream = SummaryStream {
             shared: self.shared.clone(),
             tasks: tasks.clone().into_iter(),
             groups: Groups::default(),
-            accumulators: aggregates.iter().map(|it| it.function.create_groups_accumulator()).collect::<Result<_>>()?,
+            accumulators: self.shared.accumulators()?,
             reservation: MemoryConsumer::new("DenyutSummaries").register(context.memory_pool()),
             answer: None,
             cells: MetricBuilder::new(&self.metrics).counter("cells", partition),
@@ -229,30 +234,39 @@ struct SummaryStream {
     groups: Groups,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
     reservation: MemoryReservation,
-    /// All groups, and how many rows of them are out.
+    /// Groups that are given, and how many rows of them are out.
     answer: Option<(RecordBatch, usize)>,
     cells: Count,
     metrics: BaselineMetrics,
 }
 
 impl SummaryStream {
-    /// Takes a chunk, then gives the groups; an empty batch if there is nothing to give yet.
+    /// Takes a chunk, or gives groups; an empty batch if there is nothing to give yet. Groups are given when all chunks are
+    /// taken, and before if there is no memory for more of them: what comes of a group later, the final aggregate adds.
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        if let Some(task) = self.tasks.next() {
-            self.take(&task)?;
-            return Ok(Some(RecordBatch::new_empty(self.shared.schema.clone())));
+        if let Some((all, given)) = &mut self.answer {
+            let rows = BATCH_ROWS.min(all.num_rows() - *given);
+            if rows > 0 {
+                let batch = all.slice(*given, rows);
+                *given += rows;
+                return Ok(Some(batch));
+            }
+            self.answer = None;
+            self.reservation.free();
         }
-        if self.answer.is_none() {
+        let fits = match self.tasks.next() {
+            Some(task) => self.take(&task)?,
+            None if self.groups.tags.is_empty() => return Ok(None),
+            None => false,
+        };
+        if !fits {
             self.answer = Some((self.finish()?, 0));
         }
-        let Some((all, given)) = &mut self.answer else { return Ok(None) };
-        let rows = BATCH_ROWS.min(all.num_rows() - *given);
-        let batch = all.slice(*given, rows);
-        *given += rows;
-        Ok((rows > 0).then_some(batch))
+        Ok(Some(RecordBatch::new_empty(self.shared.schema.clone())))
     }
 
-    fn take(&mut self, task: &Task) -> Result<()> {
+    /// Whether there is memory for what was taken.
+    fn take(&mut self, task: &Task) -> Result<bool> {
         let Some(chunk) = task.directory.chunks.get(task.chunk) else {
             return internal_err!("no chunk {}", task.chunk);
         };
@@ -260,7 +274,7 @@ impl SummaryStream {
         let cells = reader.cells(chunk).map_err(external)?;
         let (places, groups) = self.pick(task, &cells);
         if groups.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let shared = self.shared.clone();
         let mut fields: BTreeMap<usize, FieldCells> = BTreeMap::new();
@@ -281,7 +295,7 @@ impl SummaryStream {
             accumulator.merge_batch(&picked.states(aggregate, field)?, &groups, total)?;
         }
         let held: usize = self.accumulators.iter().map(|accumulator| accumulator.size()).sum();
-        self.reservation.try_resize(held + self.groups.bytes())
+        Ok(self.reservation.try_resize(held + self.groups.bytes()).is_ok())
     }
 
     /// The places of the cells that are asked for, and the group of each.
@@ -305,8 +319,11 @@ impl SummaryStream {
         (places, groups)
     }
 
+    /// The groups so far; there are none afterwards.
     fn finish(&mut self) -> Result<RecordBatch> {
-        let (of_tags, of_times) = (&self.groups.tags, &self.groups.times);
+        let (groups, fresh) = (std::mem::take(&mut self.groups), self.shared.accumulators()?);
+        let mut accumulators = std::mem::replace(&mut self.accumulators, fresh);
+        let (of_tags, of_times) = (&groups.tags, &groups.times);
         let rows = of_tags.len();
         let places = UInt32Array::from(of_tags.clone());
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.shared.schema.fields().len());
@@ -320,7 +337,7 @@ impl SummaryStream {
                 cast(&ticks.collect::<Int64Array>(), field.data_type())?
             });
         }
-        for accumulator in &mut self.accumulators {
+        for accumulator in &mut accumulators {
             if rows > 0 {
                 columns.extend(accumulator.state(EmitTo::All)?);
             }

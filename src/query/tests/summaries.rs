@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use arrow::array::AsArray;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::ScalarValue;
 
 use super::*;
@@ -401,4 +401,40 @@ fn what_nothing_else_saves_of_is_answered_from_summaries() {
         assert_eq!(raw_rows(&plan), Some(0), "{plan}");
         super::on_off::check(&store, text, "DenyutSummaries");
     }
+}
+
+/// Partial groups are as good as whole ones, so what does not fit in memory is given away.
+#[test]
+fn what_does_not_fit_is_given_away_in_parts() {
+    use datafusion::execution::TaskContext;
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+    use datafusion::physical_plan::{ExecutionPlan, collect};
+
+    fn summaries(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
+        if plan.name() == "DenyutSummaries" {
+            return Some(plan.clone());
+        }
+        plan.children().into_iter().find_map(summaries)
+    }
+    let (store, _dir) = regular();
+    let mut writer = store.existing("cpu").unwrap().writer().unwrap();
+    for n in 0..8_640_i64 {
+        let time = Time::from_nanos(START_NS + n * 10_000_000_000 + 1);
+        let _ = writer.append_at(time, row! { host: "host_0", zone: "a", usage: usage(9, n), jobs: 1_i64 }).unwrap();
+    }
+    store.seal().unwrap();
+    let text = "SELECT host, date_bin(INTERVAL '1 hour', time) AS t, count(*), sum(jobs) FROM cpu GROUP BY host, t";
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    // Groups, and rows that they are of, within so many bytes.
+    let found = |bytes: usize| {
+        let limited = RuntimeEnvBuilder::new().with_memory_limit(bytes, 1.0).build_arc().unwrap();
+        let context = Arc::new(TaskContext::default().with_runtime(limited));
+        let plan = async { store.session().sql(text).await.unwrap().create_physical_plan().await.unwrap() };
+        let plan = summaries(&runtime.block_on(plan)).unwrap();
+        let batches = runtime.block_on(collect(plan, context)).unwrap();
+        let count = |batch: &RecordBatch| batch.column(2).as_primitive::<Int64Type>().iter().flatten().sum::<i64>();
+        (batches.iter().map(RecordBatch::num_rows).sum::<usize>(), batches.iter().map(count).sum::<i64>())
+    };
+    assert_eq!(found(1 << 30), (4 * 24, 5 * 8_640));
+    assert_eq!(found(1_000), (5 * 24, 5 * 8_640));
 }
