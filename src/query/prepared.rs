@@ -183,6 +183,11 @@ impl Prepared {
         self.engine.wait(run, || stopped.get().into_iter().for_each(|stop: &Stop| stop.set(true)))
     }
 
+    #[cfg(test)]
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     async fn run(&self, values: Vec<(String, ScalarValue)>, stop: &OnceLock<Stop>) -> Result<Rows> {
         let plan = self.physical(values).await?;
         let schema = plan.schema();
