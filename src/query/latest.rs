@@ -40,8 +40,10 @@ pub(super) const REFERENCE: &[Entry] = &[Entry {
               is null in that row is null, unlike last(value, time), which looks for the latest value. A predicate on tags \
               chooses series before anything is read; one on time or fields looks at the latest rows, so WHERE time < x \
               does not give the latest before x. Of rows of one latest time it is the one written last where the last \
-              write wins, and any one of them elsewhere. Errors: a table that is not there. Cost: the series index of each segment, the times of live \
-              rows, 32 bytes a series while it is planned, and one row a series: EXPLAIN shows how many.",
+              write wins, and any one of them elsewhere. Errors: a table that is not there. Cost: one row a series, of which \
+              EXPLAIN shows how many; and to find them, the rows that came to live blocks and the series indexes of the \
+              segments that came since somebody asked last. Without accelerate_last, or where last_bytes_max does not do, \
+              it is the times of all live rows, the series index of each segment, and 32 bytes a series while it is planned.",
     example: "SELECT gate, time, level_cm FROM latest('water') WHERE agency = 'PUPR' ORDER BY gate",
 }];
 
