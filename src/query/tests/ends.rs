@@ -1,6 +1,7 @@
 //! Aggregates of latest rows: what they are made of, and that they answer as all rows do.
 
-use super::on_off::{Chance, RandomStore, check};
+use super::chance::Chance;
+use super::on_off::{RandomStore, check};
 use super::*;
 use crate::Accelerations;
 

@@ -1,6 +1,7 @@
 //! The newest buckets: that they are what all rows give, and that older rows are not read.
 
-use super::on_off::{Chance, RandomStore, check};
+use super::chance::Chance;
+use super::on_off::{RandomStore, check};
 use super::*;
 
 #[test]

@@ -1,6 +1,7 @@
 //! Prepared statements answer as the same text does when it is sent anew, whatever came in between.
 
-use super::on_off::{Chance, RandomStore};
+use super::chance::Chance;
+use super::on_off::RandomStore;
 use super::*;
 use crate::query::extension::Function;
 use crate::query::functions::Entry;

@@ -6,24 +6,9 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::ScalarValue;
 
+use super::chance::{Chance, seed};
 use super::*;
 use crate::{Accelerations, Table};
-
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % below
-    }
-
-    fn one_of<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len() as u64) as usize]
-    }
-}
 
 /// A table of ten hours of 2026-01-01.
 struct Filled {
@@ -138,7 +123,7 @@ impl Filled {
         if self.fields == 6 {
             all.extend(["count(later)", "sum(later)", "last(later, time)", "max(later)", "avg(later)"]);
         }
-        let aggregates: Vec<&str> = (0..1 + chance.below(5)).map(|_| chance.one_of(&all)).collect();
+        let aggregates: Vec<&str> = (0..1 + chance.below(5)).map(|_| *chance.one_of(&all)).collect();
         let mut predicates = Vec::new();
         let bound = |chance: &mut Chance| {
             let at = START_NS + chance.below(self.head as u64 + 1_000) as i64 * 1_000_000_000;
@@ -155,7 +140,7 @@ impl Filled {
         let of_tags =
             ["gate = 'Kuala Dua'", "gate IN ('Sei Wie', 'Parit Tokaya')", "agency LIKE 'B%'", "gate <> agency"];
         if chance.below(3) == 0 {
-            predicates.push(chance.one_of(&of_tags).into());
+            predicates.push((*chance.one_of(&of_tags)).into());
         }
         Question { keys, aggregates: aggregates.into_iter().map(String::from).collect(), predicates }
     }
@@ -243,13 +228,11 @@ fn check(filled: &Filled, question: &Question, place: &str) -> bool {
 
 #[test]
 fn an_answer_from_summaries_is_that_of_the_rows() {
-    let asked = std::env::var("DENYUT_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seed: u64 = asked.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 % 1_000_000_000);
-    println!("seed {seed}; again with DENYUT_SEED={seed}");
+    let seed = seed();
     let cases: u64 = std::env::var("PROPTEST_CASES").map_or(2, |cases| cases.parse().unwrap());
     let mut used = 0;
     for case in 0..cases {
-        let mut chance = Chance(seed.wrapping_add(case));
+        let mut chance = Chance::new(seed.wrapping_add(case));
         let dedup = if case % 2 == 0 { Dedup::KeepAll } else { Dedup::LastWrite };
         let mut filled = Filled::new(&mut chance, dedup);
         for step in 0..4 {
@@ -279,7 +262,7 @@ fn an_answer_from_summaries_is_that_of_the_rows() {
 
 /// What row `n` of a host says: nothing that repeats, or segments would be too small for fine cells.
 fn usage(host: i64, n: i64) -> f64 {
-    Chance((host * 100_000 + n) as u64).below(101) as f64
+    Chance::new((host * 100_000 + n) as u64).below(101) as f64
 }
 
 /// A store of one series a host, every ten seconds for a day.
