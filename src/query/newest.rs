@@ -199,9 +199,8 @@ fn times_in(view: &TableView, pruned: &Pruned, range: TimeRange) -> StoreResult<
     segments.sort_unstable_by_key(|segment| std::cmp::Reverse(segment.meta.max_time.min(range.hi)));
     for segment in segments.into_iter().take(SEGMENTS) {
         let index = segment.series_ranges(&view.schema)?;
-        let meets = |of_series: &&SeriesRange| {
-            is_left(of_series.series) && range.meets(of_series.min_time, of_series.max_time)
-        };
+        let meets =
+            |of_series: &&SeriesRange| is_left(of_series.series) && range.meets(of_series.min_time, of_series.max_time);
         let mut series: Vec<_> = index.iter().filter(meets).collect();
         series.sort_by_key(|of_series| std::cmp::Reverse((of_series.max_time.min(range.hi), of_series.rows)));
         for of_series in series.into_iter().take(SERIES) {

@@ -184,6 +184,11 @@ impl Prepared {
     }
 
     #[cfg(test)]
+    pub(super) fn is_kept(&self) -> bool {
+        self.statement.kept.load().is_some()
+    }
+
+    #[cfg(test)]
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
     }
@@ -417,9 +422,9 @@ mod tests {
         }
     }
 
-    /// How many threads run a plan, its cells decide as well as its rows.
+    /// What is kept is accelerated as what is sent anew. And how many threads run it, its cells decide as well as its rows.
     #[test]
-    fn cells_of_summaries_count_as_rows() {
+    fn what_is_kept_is_accelerated() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::options().block_bytes_min(1 << 20).open(dir.path().join("kota")).unwrap();
         let schema = Schema::new("t").tag("k").f64("v", "").partition(std::time::Duration::from_secs(86_400));
@@ -430,12 +435,20 @@ mod tests {
             let _ = writer.append_to(series, Time::from_nanos(n * 10_000_000_000), &[value.into()]).unwrap();
         }
         store.seal().unwrap();
-        let prepared = store.prepare("SELECT k, max(v) FROM t GROUP BY k").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let plan = runtime.block_on(prepared.physical(Vec::new())).unwrap();
-        let shown = datafusion::physical_plan::displayable(&*plan).indent(false).to_string();
-        assert!(shown.contains("raw_rows=0"), "{shown}");
-        let cells = rows_read(&plan);
+        let plan = |text: &str, mark: &str| {
+            let prepared = store.prepare(text).unwrap();
+            let plan = runtime.block_on(prepared.physical(Vec::new())).unwrap();
+            let shown = datafusion::physical_plan::displayable(&*plan).indent(false).to_string();
+            assert!(prepared.is_kept() && shown.contains(mark), "{text} does not show {mark:?}:\n{shown}");
+            rows_read(&plan)
+        };
+        let cells = plan("SELECT k, max(v) FROM t GROUP BY k", "raw_rows=0");
         assert!(0 < cells && cells < 8_640, "{cells}");
+        assert_eq!(plan("SELECT k, last(v, time) FROM t GROUP BY k", "latest=1"), 1);
+        let newest =
+            "SELECT date_bin(INTERVAL '1 minute', time) AS t, max(v) FROM t GROUP BY t ORDER BY t DESC LIMIT 2";
+        assert!(plan(newest, "newest_buckets") <= 8_640);
+        assert_eq!(plan("SELECT * FROM t", "DenyutScan"), 8_640);
     }
 }

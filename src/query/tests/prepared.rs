@@ -7,21 +7,36 @@ use crate::query::extension::Function;
 use crate::query::functions::Entry;
 use crate::{Parameter, Result};
 
-/// With `$1` as a gate and `$2` as a time, if they have such.
-const TEXTS: &[&str] = &[
-    "SELECT count(*), min(time), max(time) FROM water",
-    "SELECT date_bin(INTERVAL '1 minute', time) AS t, max(level_cm) FROM water \
-     WHERE gate = $1 AND time >= $2 AND time < $2 + INTERVAL '1 hour' GROUP BY t ORDER BY t",
-    "SELECT gate, count(*), sum(number) FROM water WHERE time >= $2 AND gate <> $1 GROUP BY gate ORDER BY gate",
-    "SELECT gate, last(number, time) FROM water GROUP BY gate ORDER BY gate",
-    "SELECT gate, agency, time FROM latest('water') WHERE gate = $1 ORDER BY agency, time",
-    "SELECT * FROM water WHERE gate = $1 ORDER BY time, number LIMIT 20",
-    "SELECT count(*) FROM water WHERE number > (SELECT avg(number) FROM water WHERE gate = $1)",
-    "SELECT a.gate, count(*) FROM water AS a JOIN latest('water') AS b ON a.time = b.time WHERE b.gate = $1 \
-     GROUP BY a.gate ORDER BY a.gate",
-    "SELECT sum(rows) FROM system.segments",
-    "SELECT date_bin_gapfill(INTERVAL '1 hour', time) AS t, count(*) FROM water WHERE time >= '2026-01-01T00:00:00Z' \
-     AND time < '2026-01-01T04:00:00Z' GROUP BY t ORDER BY t",
+/// With `$1` as a gate and `$2` as a time, if they have such; and whether their plan is kept.
+const TEXTS: &[(&str, bool)] = &[
+    ("SELECT count(*), min(time), max(time) FROM water", true),
+    (
+        "SELECT date_bin(INTERVAL '1 minute', time) AS t, max(number), last(level_cm, time) FROM water \
+         WHERE gate = $1 AND time >= $2 AND time < $2 + INTERVAL '1 hour' GROUP BY t ORDER BY t",
+        true,
+    ),
+    ("SELECT gate, count(*), sum(number) FROM water WHERE time >= $2 AND gate <> $1 GROUP BY gate ORDER BY gate", true),
+    ("SELECT gate, last(number, time) FROM water GROUP BY gate ORDER BY gate", true),
+    ("SELECT gate, agency, time FROM latest('water') WHERE gate = $1 ORDER BY agency, time", true),
+    ("SELECT * FROM water WHERE gate = $1 ORDER BY time, number LIMIT 20", true),
+    ("SELECT count(*) FROM water WHERE number > (SELECT avg(number) FROM water WHERE gate = $1)", true),
+    (
+        "SELECT a.gate, count(*) FROM water AS a JOIN latest('water') AS b ON a.time = b.time WHERE b.gate = $1 \
+         GROUP BY a.gate ORDER BY a.gate",
+        true,
+    ),
+    (
+        "SELECT date_trunc('minute', time) AS t, count(*) FROM water WHERE time < $2 AND gate <> $1 \
+         GROUP BY t ORDER BY t DESC LIMIT 3",
+        true,
+    ),
+    ("SELECT count(*) FROM water WHERE time < now() AND gate = $1", true),
+    ("SELECT sum(rows) FROM system.segments", false),
+    (
+        "SELECT date_bin_gapfill(INTERVAL '1 hour', time) AS t, count(*) FROM water WHERE time >= '2026-01-01T00:00:00Z' \
+         AND time < '2026-01-01T04:00:00Z' GROUP BY t ORDER BY t",
+        false,
+    ),
 ];
 
 /// `text` with values in the place of parameters.
@@ -33,10 +48,10 @@ fn plain(text: &str, gate: &str, time: Time) -> String {
 fn the_answers_are_those_of_the_text() {
     let chance = &mut Chance::seeded();
     let mut random = RandomStore::new(chance);
-    let prepared: Vec<_> = TEXTS.iter().map(|text| random.store.prepare(text).unwrap()).collect();
+    let prepared: Vec<_> = TEXTS.iter().map(|(text, _)| random.store.prepare(text).unwrap()).collect();
     for _ in 0..4 {
         random.grow(chance, 2_000);
-        for (prepared, text) in prepared.iter().zip(TEXTS) {
+        for (prepared, (text, is_kept)) in prepared.iter().zip(TEXTS) {
             let gate = *chance.one_of(&GATES);
             let time = Time::from_nanos(START_NS + chance.below(36_000) as i64 * 1_000_000_000);
             let both = [gate.into(), time.into()];
@@ -45,6 +60,7 @@ fn the_answers_are_those_of_the_text() {
             let (found, wanted) =
                 (prepared.query(values).unwrap(), random.store.query(&plain(text, gate, time)).unwrap());
             assert_eq!(found.to_string(), wanted.to_string(), "{text} with {gate} and {time}");
+            assert_eq!(prepared.is_kept(), *is_kept, "{text}");
         }
     }
 }
@@ -107,7 +123,8 @@ fn a_value_that_would_change_is_refused() {
     let of_number = store.prepare("SELECT count(*) AS n FROM water WHERE number < $1").unwrap();
     let of_level = store.prepare("SELECT count(*) AS n FROM water WHERE level_cm < $1").unwrap();
     let of_day = store.prepare("SELECT count(*) AS n FROM water WHERE CAST(time AS DATE) = $1").unwrap();
-    let n = |prepared: &crate::Prepared, value: Parameter<'_>| Ok(prepared.query(&[value])?.i64(0, "n").unwrap().unwrap());
+    let n =
+        |prepared: &crate::Prepared, value: Parameter<'_>| Ok(prepared.query(&[value])?.i64(0, "n").unwrap().unwrap());
     let exact = (1_i64 << 53) as f64;
     for (prepared, value, wanted) in [
         (&of_number, Parameter::from(40.0), 40),

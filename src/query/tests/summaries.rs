@@ -10,14 +10,23 @@ use super::chance::{Chance, seed};
 use super::*;
 use crate::{Accelerations, Table};
 
+/// Floats that compare in their own way.
+#[derive(Clone, Copy, PartialEq)]
+enum Special {
+    None,
+    /// These are extremes, or are none.
+    Infinities,
+    /// And NaN and zeros of both signs: there the engine's least and greatest depend on the order.
+    All,
+}
+
 /// A table of ten hours of 2026-01-01.
 struct Filled {
     store: Store,
     table: Table,
     writers: Vec<Writer>,
     dedup: Dedup,
-    /// Whether there are NaN, infinities and zeros of both signs: there the engine's least and greatest depend on the order.
-    special: bool,
+    special: Special,
     fields: usize,
     /// How far the rows are, in seconds.
     head: i64,
@@ -37,17 +46,26 @@ impl Filled {
         let store = options.compact_fan_in(2).open(dir.path().join("kota")).unwrap();
         let table = store.table(schema(dedup, false)).unwrap();
         let writers = (0..2).map(|_| table.writer().unwrap()).collect();
-        Self { store, table, writers, dedup, special: chance.below(3) == 0, fields: 5, head: 0, _dir: dir }
+        Self {
+            store,
+            table,
+            writers,
+            dedup,
+            special: *chance.one_of(&[Special::None, Special::Infinities, Special::All]),
+            fields: 5,
+            head: 0,
+            _dir: dir,
+        }
     }
 
     fn level(&self, chance: &mut Chance) -> Option<f64> {
         match (chance.below(40), self.special) {
-            (0, true) => Some(f64::NAN),
-            (1, true) => Some(-f64::NAN),
-            (2, true) => Some(-0.0),
-            (3, true) => Some(0.0),
-            (4, true) => Some(f64::INFINITY),
-            (5, true) => Some(f64::NEG_INFINITY),
+            (0, Special::All) => Some(f64::NAN),
+            (1, Special::All) => Some(-f64::NAN),
+            (2, Special::All) => Some(-0.0),
+            (3, Special::All) => Some(0.0),
+            (4, Special::All | Special::Infinities) => Some(f64::INFINITY),
+            (5, Special::All | Special::Infinities) => Some(f64::NEG_INFINITY),
             (6..10, _) => None,
             _ => Some((chance.below(100_000) as f64 - 20_000.5) / 8.0),
         }
@@ -117,7 +135,7 @@ impl Filled {
             "min(time)",
             "max(time)",
         ];
-        if !self.special {
+        if self.special != Special::All {
             all.extend(["min(level)", "max(level)"]);
         }
         if self.fields == 6 {
@@ -420,4 +438,30 @@ fn what_does_not_fit_is_given_away_in_parts() {
     };
     assert_eq!(found(1 << 30), (4 * 24, 5 * 8_640));
     assert_eq!(found(1_000), (5 * 24, 5 * 8_640));
+}
+
+/// Where the engine's answer depends on the order of rows, or on how they are grouped, the rows are read.
+#[test]
+fn extremes_of_floats_that_compare_in_their_own_way_are_of_the_rows() {
+    for (special, is_served) in [(f64::NAN, false), (-0.0, false), (f64::INFINITY, true), (f64::NEG_INFINITY, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::options().block_bytes_min(1 << 20).open(dir.path().join("kota")).unwrap();
+        let schema = Schema::new("cpu").tag("host").f64("usage", "%").partition(Duration::from_secs(86_400));
+        let table = store.table(schema).unwrap();
+        let (mut writer, host) = (table.writer().unwrap(), table.series(["a"]).unwrap());
+        for n in 0..8_640_i64 {
+            let usage = if n == 5_000 { special } else { usage(0, n) };
+            let _ = writer.append_to(host, Time::from_nanos(START_NS + n * 10_000_000_000), &[usage.into()]).unwrap();
+        }
+        store.seal().unwrap();
+        let of = |aggregate: &str| format!("SELECT host, {aggregate}(usage) FROM cpu GROUP BY host");
+        for aggregate in ["min", "max"] {
+            let plan = explain(&store, &of(aggregate));
+            assert_eq!(plan.contains("DenyutSummaries"), is_served, "{aggregate} with {special}: {plan}");
+            if is_served {
+                super::on_off::check(&store, &of(aggregate), "DenyutSummaries");
+            }
+        }
+        super::on_off::check(&store, &of("count"), "DenyutSummaries");
+    }
 }
