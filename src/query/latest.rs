@@ -11,9 +11,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampNanosecondArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, TimestampNanosecondArray, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::UInt64Type;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::Expr;
@@ -329,16 +328,7 @@ fn clock(view: &TableView, place: Place) -> StoreResult<Option<u64>> {
         Place::Live { number, row } => {
             Ok(view.live.get(number).and_then(|live| live.clocks()?.get(row as usize).copied()))
         }
-        Place::Segment { number, row } => {
-            let Some(segment) = view.segments.get(number) else { return Ok(None) };
-            // The clock is a segment's last column.
-            let column = view.schema.segment_arrow().fields().len() - 1;
-            let one = std::iter::once(row..row + 1).collect();
-            let mut batches = segment.read(&view.schema, &[column], Some(one), None, 1)?;
-            let batch = batches.next().transpose()?;
-            let clocks = batch.as_ref().and_then(|batch| batch.column(0).as_primitive_opt::<UInt64Type>());
-            Ok(clocks.filter(|clocks| !clocks.is_empty()).map(|clocks| clocks.value(0)))
-        }
+        Place::Segment { number, row } => last::sealed::clock(view, number, row).map(Some),
     }
 }
 

@@ -16,23 +16,23 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch, TimestampNanosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampNanosecondType};
+use arrow::datatypes::{Field, Schema, TimestampNanosecondType};
 use datafusion::catalog::Session;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, Result};
-use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Sort, TableScan};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Sort};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use super::accelerations::accelerations;
-use super::ends::{Below, origin};
+use super::ends::{Below, origin, over};
 use super::failure::external;
 use super::provider::RowsOf;
 use super::prune::{Pruned, TimeRange};
 use super::session::BATCH_ROWS;
 use crate::error::Result as StoreResult;
 use crate::model::names::TIME;
+use crate::model::table::time_type;
 use crate::snapshot::TableView;
 use crate::storage::series_index::SeriesRange;
 
@@ -75,15 +75,8 @@ impl OptimizerRule for NewestRule {
         let LogicalPlan::Sort(sort) = plan else { return Ok(Transformed::no(plan)) };
         let wanted = wanted(&sort).filter(|_| accelerations(&config.options()).uses_backward());
         let Some((below, newest)) = wanted else { return Ok(Transformed::no(LogicalPlan::Sort(sort))) };
-        let source = provider_as_source(Arc::new(below.table.with(RowsOf::Newest(newest))));
-        let swap = |node: LogicalPlan| match node {
-            LogicalPlan::TableScan(scan) => {
-                let scan = TableScan { source: source.clone(), ..scan };
-                Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
-            }
-            other => Ok(Transformed::no(other)),
-        };
-        let input = Arc::new(Arc::unwrap_or_clone(sort.input).transform_down(swap)?.data);
+        let input = over(Arc::unwrap_or_clone(sort.input), below.table.with(RowsOf::Newest(newest)))?;
+        let input = Arc::new(input);
         Ok(Transformed::yes(LogicalPlan::Sort(Sort { input, ..sort })))
     }
 }
@@ -156,8 +149,7 @@ impl Newest {
 
     /// The first moment of the earliest of so many buckets; `None` if ascending `times` have not so many.
     fn floor(&self, times: Vec<i64>, session: &dyn Session) -> Result<Option<i64>> {
-        let time_type = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
-        let schema = Arc::new(Schema::new(vec![Field::new(TIME, time_type, false)]));
+        let schema = Arc::new(Schema::new(vec![Field::new(TIME, time_type(), false)]));
         let bucket = session.create_physical_expr(self.bucket.clone(), &DFSchema::try_from(schema.clone())?)?;
         let rows = times.len();
         let times = Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC"));

@@ -14,7 +14,7 @@
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, ParamValues, ScalarValue, plan_err};
 use datafusion::datasource::{provider_as_source, source_as_provider};
@@ -35,6 +35,7 @@ use super::rows::Rows;
 use super::scan::rows_read;
 use super::stop::Stop;
 use crate::error::{Error, Result};
+use crate::model::table::time_type;
 use crate::model::{Time, Value, now};
 use crate::snapshot::Snapshot;
 
@@ -88,10 +89,6 @@ impl From<Time> for Parameter<'_> {
     fn from(time: Time) -> Self {
         Self::Time(time)
     }
-}
-
-fn time_type() -> DataType {
-    DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
 }
 
 fn time_value(nanoseconds: i64) -> ScalarValue {

@@ -13,7 +13,7 @@
 //! those whose values need more: reading values ends where there is no room for them. While values that were read are put
 //! beside those that were there, a column is there twice.
 
-mod sealed;
+pub(crate) mod sealed;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

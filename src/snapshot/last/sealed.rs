@@ -310,7 +310,7 @@ fn patched(known: Option<Values>, missing: &[(Key, u32)], read: &ArrayRef, serie
 }
 
 /// When a row of a segment was written, in the order of writes.
-pub(super) fn clock(view: &TableView, number: usize, row: u64) -> Result<u64> {
+pub(crate) fn clock(view: &TableView, number: usize, row: u64) -> Result<u64> {
     let Some(segment) = view.segments.get(number) else { return Ok(0) };
     // The clock is a segment's last column.
     let column = view.schema.segment_arrow().fields().len() - 1;
