@@ -16,7 +16,7 @@ use super::targets::Targets;
 use super::{Import, Imported};
 use crate::care::progress::Meter;
 use crate::error::{Error, Result};
-use crate::model::quarantine::{Broken, Origin};
+use crate::model::quarantine::{self, Broken, Origin};
 use crate::model::{TableId, Time, json};
 
 /// Content by which an `open` is known again.
@@ -41,6 +41,7 @@ pub(crate) struct Session {
     compare: Option<Compare>,
     /// Of this import.
     total: Sums,
+    /// The quarantine, once it may have lines of this source that are not synced.
     quarantine: Option<TableId>,
 }
 
@@ -120,16 +121,18 @@ impl Session {
                 continue;
             }
             self.open(input.bytes())?;
-            let ended = input.ended();
-            let used = self.take(input.bytes(), ended && last, ended)?;
+            // What was read to be compared may be more than a piece.
+            let piece = input.bytes().get(..wanted).unwrap_or(input.bytes());
+            let ended = input.ended() && piece.len() == input.bytes().len();
+            let (used, looked_at) = (self.take(piece, ended && last, ended)?, piece.len());
             input.consume(used);
             wanted = chunk;
             if used == 0 {
                 if ended {
                     return Ok(());
                 }
-                // A record that is longer than what was read of it.
-                wanted = input.bytes().len() * 2;
+                // A record that is longer than what was looked at of it.
+                wanted = looked_at * 2;
             }
         }
     }
@@ -172,10 +175,13 @@ impl Session {
     fn skip_known(&mut self, input: &mut Input<'_>, meter: &mut Meter<'_>) -> Result<bool> {
         let (host, anchor) = (&*self.host, self.at.anchor);
         let mut known = host.ledger().done(host, anchor)?;
-        if let Some(longest) = known.first() {
-            input.fill(usize::try_from(longest.sums.bytes).unwrap_or(usize::MAX), meter)?;
+        let begun = host.ledger().open(host, anchor)?;
+        // An import that was cut may have read more at once than this one does.
+        let wanted = known.first().map(|longest| longest.sums.bytes).into_iter();
+        if let Some(wanted) = wanted.chain(begun.iter().map(|opened| opened.head_bytes)).max() {
+            input.fill(usize::try_from(wanted).unwrap_or(usize::MAX), meter)?;
         }
-        for opened in host.ledger().open(host, anchor)? {
+        for opened in begun {
             let head = usize::try_from(opened.head_bytes).ok().and_then(|len| input.bytes().get(..len));
             if head.is_some_and(|head| anchor.after(head) == opened.head) && !self.opened.contains(&opened) {
                 self.unfinished.push(opened);
@@ -225,27 +231,29 @@ impl Session {
         }
     }
 
-    /// Notes that rows come, before the first does.
+    /// Notes that rows come, before the first does, and of which imports there may be rows.
+    ///
+    /// **Invariant:** the windows of what is noted are as wide as that of this import, so the next one finds all its rows.
     fn open(&mut self, bytes: &[u8]) -> Result<()> {
-        if !self.opened.is_empty() {
-            return Ok(());
-        }
+        let limits = &self.import.limits;
+        // A piece ends with its last whole record, and a long record may make it longer.
+        let window_bytes = 2 * (limits.chunk_bytes + 2 * limits.record_bytes_max) as u64;
         if !self.unfinished.is_empty() {
-            self.opened = std::mem::take(&mut self.unfinished);
-            let window_bytes = self.opened.iter().map(|opened| opened.window_bytes).max().unwrap_or_default();
-            let ids: Vec<String> = self.opened.iter().map(Opened::id).collect();
-            self.compare = Some(Compare::new(&*self.host, &ids, window_bytes)?);
+            let found = std::mem::take(&mut self.unfinished);
+            let widest = found.iter().map(|opened| opened.window_bytes).max().unwrap_or_default();
+            let ids: Vec<String> = found.iter().map(Opened::id).collect();
+            self.compare = Some(Compare::new(&*self.host, &ids, widest)?);
+            // Lines that are known by now were published, and may not be synced.
+            let view = self.host.core().view.load();
+            self.quarantine = view.table(quarantine::TABLE).map(|table| table.schema.id);
+            self.opened.extend(found);
+        }
+        if self.opened.iter().any(|opened| opened.window_bytes >= window_bytes) {
             return Ok(());
         }
         let head = bytes.get(..HEAD_BYTES.min(bytes.len())).unwrap_or_default();
-        let limits = &self.import.limits;
-        let opened = Opened {
-            anchor: self.at.anchor,
-            head_bytes: head.len() as u64,
-            head: self.at.anchor.after(head),
-            // A piece ends with its last whole record, and a long record may make it longer.
-            window_bytes: 2 * (limits.chunk_bytes + 2 * limits.record_bytes_max) as u64,
-        };
+        let (anchor, head_bytes) = (self.at.anchor, head.len() as u64);
+        let opened = Opened { anchor, head_bytes, head: anchor.after(head), window_bytes };
         self.host.ledger().begin(&*self.host, self.about(), opened)?;
         self.opened.push(opened);
         Ok(())
