@@ -211,7 +211,7 @@ impl Session {
     }
 
     fn is_text(&self) -> bool {
-        !matches!(self.records, Records::Rows)
+        !matches!(self.records, Records::Rows(_))
     }
 
     fn count(&mut self, more: Sums) {
@@ -303,20 +303,24 @@ impl Session {
         let mut at = self.rest_of_row(bytes, ended && last, known.as_ref())?;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let step = self.records.next(rest, last, &mut cells, &mut self.targets)?;
+            // A piece that was made longer for one record has no others, so that it keeps within its window.
+            if at > 0 && at + step.bytes() > 2 * self.import.limits.chunk_bytes {
+                break;
+            }
             let (len, lines) = match step {
                 Step::Row { bytes: len, lines, target } => {
                     self.row(rest.get(..len).unwrap_or_default(), &cells, target, known.as_mut())?;
                     (len, lines)
                 }
-                Step::Broken { bytes: len, lines, faulty } => {
-                    self.broken(rest.get(..len).unwrap_or_default(), &cells, 0, faulty, known.as_ref())?;
+                Step::Broken { bytes: len, lines, target, faulty } => {
+                    self.broken(rest.get(..len).unwrap_or_default(), &cells, target, faulty, known.as_ref())?;
                     (len, lines)
                 }
                 Step::Blank { bytes: len, lines } => (len, lines),
                 // Looked at again with more behind it; what has no end even then is taken as far as it goes.
                 Step::Endless { .. } if at > 0 || !ended && rest.len() < self.import.limits.chunk_bytes => break,
                 Step::Endless { bytes: len } => {
-                    self.broken(rest, &[], 0, Fault::TooLong.whole(), known.as_ref())?;
+                    self.broken(rest, &[], None, Fault::TooLong.whole(), known.as_ref())?;
                     (len, 1)
                 }
                 Step::More => break,
@@ -340,7 +344,7 @@ impl Session {
             return Ok(if len > self.import.limits.record_bytes_max { len } else { 0 });
         }
         self.at.line -= 1;
-        let put = self.broken(text, &[], 0, Fault::CutRow.whole(), known);
+        let put = self.broken(text, &[], None, Fault::CutRow.whole(), known);
         self.at.line += 1;
         put.map(|()| len)
     }
@@ -387,20 +391,20 @@ impl Session {
                 Ok(())
             }
             Ok(Ok(Taken::Timed(reason, time_ns, row))) => {
-                self.put(number, reason, Some(Time::from_nanos(time_ns)), row, (None, None, ""))
+                self.put(Some(number), reason, Some(Time::from_nanos(time_ns)), row, (None, None, ""))
             }
             Ok(Err(error)) => Err(error),
-            Err(faulty) => self.broken(record, cells, number, faulty, None),
+            Err(faulty) => self.broken(record, cells, Some(number), faulty, None),
         }
     }
 
-    /// Puts a record that is no row into quarantine.
+    /// Puts a record that is no row into quarantine; without a target, for the import's table.
     #[cold]
     fn broken(
         &mut self,
         record: &[u8],
         cells: &[Cell<'_>],
-        target: usize,
+        target: Option<usize>,
         faulty: Faulty,
         known: Option<&Known>,
     ) -> Result<()> {
@@ -421,25 +425,26 @@ impl Session {
     }
 
     /// The name of a column of the source; in line protocol, of the table.
-    fn column_name(&self, target: usize, column: usize) -> Option<String> {
+    fn column_name(&self, target: Option<usize>, column: usize) -> Option<String> {
         if !matches!(self.records, Records::Line(_)) {
             return self.names.get(column).cloned();
         }
-        let schema = self.targets.list.get(target)?.schema();
+        let schema = self.targets.list.get(target?)?.schema();
         let name = schema.arrow().fields().get(column)?.name();
         Some(name.clone())
     }
 
     fn put(
         &mut self,
-        target: usize,
+        target: Option<usize>,
         reason: &'static str,
         time: Option<Time>,
         row: String,
         (column, value, message): (Option<String>, Option<String>, &str),
     ) -> Result<()> {
         let import = self.opened.first().map(Opened::id).unwrap_or_default();
-        let table = self.targets.list.get(target).map(|target| target.schema().name.clone());
+        let target = target.and_then(|target| self.targets.list.get(target));
+        let table = target.map(|target| target.schema().name.clone());
         let origin = Origin {
             file: &self.source,
             line: self.at.line,

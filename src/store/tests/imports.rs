@@ -265,6 +265,39 @@ fn an_import_goes_on_in_pieces_of_another_size() {
 }
 
 #[test]
+fn a_row_that_is_longer_than_a_piece_widens_none() {
+    use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+    const ROWS: i64 = 1_200;
+    // The row in the middle is too long, and a piece as long as it would have many others.
+    let text_of = |number: i64| if number == 20 { "x".repeat(40 << 10) } else { format!("row {number}") };
+    let columns: [(&str, ArrayRef); 5] = [
+        ("when", Arc::new((0..ROWS).map(|number| Some(number * 1_000_000_000)).collect::<TimestampNanosecondArray>())),
+        ("writer", Arc::new((0..ROWS).map(|_| Some("a")).collect::<StringArray>())),
+        ("number", Arc::new((0..ROWS).map(Some).collect::<Int64Array>())),
+        ("half", Arc::new((0..ROWS).map(|number| Some(number as f64)).collect::<Float64Array>())),
+        ("text", Arc::new((0..ROWS).map(|number| Some(text_of(number))).collect::<StringArray>())),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let import = |store: &Store, chunk_bytes: usize| {
+        let how = Import::batches("numbered").time("when").chunk_bytes(chunk_bytes).record_bytes_max(1 << 10);
+        store.import(&how, Source::batches("memory", batch.schema(), [batch.clone()]))
+    };
+    for cut in 10.. {
+        let fs = made(cut);
+        fs.crash_at(fs.operations() + cut);
+        let result = open_sim(&fs).and_then(|store| import(&store, 4 << 10));
+        let store = open_sim(&fs.kill()).unwrap();
+        import(&store, 48 << 10).unwrap();
+        let rows: usize =
+            store.existing("numbered").unwrap().scan().unwrap().map(|batch| batch.unwrap().num_rows()).sum();
+        assert_eq!((rows, quarantined(&store)), (ROWS as usize - 1, [(21, 1)].into()), "cut {cut}");
+        if result.is_ok() {
+            break;
+        }
+    }
+}
+
+#[test]
 fn late_rows_are_the_same_ones_after_a_crash() {
     let schema = numbered().lateness(std::time::Duration::from_secs(3_600));
     // Every ninth row is hours behind.
