@@ -56,6 +56,9 @@ pub(crate) struct DirEntry {
     pub(crate) is_file: bool,
 }
 
+/// The operation of an error that a directory's sync has.
+pub(crate) const SYNCING_DIRECTORY: &str = "syncing directory";
+
 /// A directory tree.
 pub(crate) trait FileSystem: Send + Sync + Debug {
     /// Makes `path` and its parents; fine if it is there. The parent of each new one is synced.

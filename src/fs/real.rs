@@ -126,7 +126,7 @@ impl FileSystem for RealFs {
     fn sync_dir(&self, path: &Path) -> Result<()> {
         fs::File::open(path)
             .and_then(|dir| dir.sync_all())
-            .map_err(|source| Error::io("syncing directory", path, source))
+            .map_err(|source| Error::io(super::SYNCING_DIRECTORY, path, source))
     }
 
     fn copy_on_write(&self, path: &Path) -> Result<Option<&'static str>> {

@@ -304,7 +304,7 @@ impl FileSystem for SimFs {
     }
 
     fn sync_dir(&self, path: &Path) -> Result<()> {
-        self.call("syncing directory", path, |state| {
+        self.call(super::SYNCING_DIRECTORY, path, |state| {
             let fault = state.mutate(Call::Sync)?;
             let directory = state.tree.directory(path)?;
             match fault {

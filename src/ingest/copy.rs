@@ -38,9 +38,11 @@ impl LiveBlock {
             checksums.push(crc32fast::hash(&bytes));
             file.write_at(&bytes, to.offset as u64)?;
         }
-        self.copy_head(&layout, &columns, rows, file)?;
+        let marks = self.marks_of(rows);
+        self.copy_head(&layout, &columns, &marks, file)?;
+        let marks = if self.schema.policies.keep_ingest_time { marks::sum_of(&marks, rows) } else { 0 };
         let (generation, rows, heap_bytes) = (self.generation, rows as u64, heap_bytes as u64);
-        let mut entry = CommitEntry { generation, sequence: 0, rows, heap_bytes, checksums, marks: 0 };
+        let mut entry = CommitEntry { generation, sequence: 0, rows, heap_bytes, checksums, marks };
         for sequence in 1..=2 {
             entry.sequence = sequence;
             let slot = usize::try_from(sequence % SLOT_COUNT as u64).unwrap_or_default();
@@ -66,36 +68,26 @@ impl LiveBlock {
         self.layout.clone()
     }
 
-    /// The marks of the first `rows` rows, which are all there by now.
-    fn marks_of(&self, rows: usize) -> Vec<Mark> {
+    /// The marks of the first `rows` rows, which are all there by now, as bytes.
+    fn marks_of(&self, rows: usize) -> Vec<u8> {
+        let mut marks = marks::of_rows(marks::read(&self.mapping, &self.layout).into_iter(), rows);
+        let last = marks.last().copied().unwrap_or_default();
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-        let mut marks: Vec<Mark> = Vec::new();
-        let last = |marks: &[Mark]| marks.last().map_or((0, 0), |last| (last.rows, last.unix_s));
-        for mark in marks::read(&self.mapping, &self.layout) {
-            if last(&marks).0 >= rows {
-                break;
-            }
-            marks.push(Mark { rows: mark.rows.min(rows), ..mark });
-        }
-        let (marked, unix_s) = last(&marks);
-        if marked < rows && marks.len() < MARKS_MAX {
+        if last.rows < rows && marks.len() < MARKS_MAX {
             let now_s = u32::try_from(now().as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
-            marks.push(Mark { rows, unix_s: now_s.max(unix_s) });
+            marks.push(Mark { rows, unix_s: now_s.max(last.unix_s) });
         }
-        marks
+        marks.iter().flat_map(|mark| [mark.rows.to_le_bytes(), mark.unix_s.to_le_bytes()].concat()).collect()
     }
 
     /// Header, descriptors, null flags, and the marks of rows that are copied.
-    fn copy_head(&self, layout: &Layout, columns: &Columns, rows: usize, file: &dyn File) -> Result<()> {
+    fn copy_head(&self, layout: &Layout, columns: &Columns, marks: &[u8], file: &dyn File) -> Result<()> {
         let descriptors = encode_descriptors(columns);
         file.write_at(&descriptors, layout.descriptors as u64)?;
         let mut flags = vec![0; columns.fields.len()];
         self.mapping.read(self.layout.null_flags, &mut flags);
         file.write_at(&flags, layout.null_flags as u64)?;
-        let marks = self.marks_of(rows).into_iter();
-        let marks: Vec<u8> =
-            marks.flat_map(|mark| [mark.rows.to_le_bytes(), mark.unix_s.to_le_bytes()].concat()).collect();
-        file.write_at(&marks, layout.marks as u64)?;
+        file.write_at(marks, layout.marks as u64)?;
         let number = |len: usize| {
             let too_many = || Error::corrupted(self.file.path(), 0, "more rows or fields than a header can say");
             u32::try_from(len).map_err(|_| too_many())

@@ -98,7 +98,7 @@ fn write(mapping: &Mapping, layout: &Layout, at: usize, mark: Mark) {
 
 /// What `marks` say of the first `rows` rows. Once all of these are marked it is the same for good: later marks speak of later
 /// rows, and a mark that grows says the same of earlier ones.
-fn of_rows(marks: impl Iterator<Item = Mark>, rows: usize) -> Vec<Mark> {
+pub(super) fn of_rows(marks: impl Iterator<Item = Mark>, rows: usize) -> Vec<Mark> {
     let rows = u32::try_from(rows).unwrap_or(u32::MAX);
     let mut kept: Vec<Mark> = Vec::new();
     for mark in marks {

@@ -5,8 +5,8 @@
 //! cache or was written well. Otherwise only rows under a commit entry that holds count. In both cases all bytes that
 //! count are read with `pread` first, so that a bad sector is an error here and not a signal later.
 //!
-//! **Invariant:** a trusted count is not below the newest commit entry, whose checksums hold; and after a close, if nothing
-//! was synced since, it is what the close said. So of what is committed every byte is checked in either case.
+//! **Invariant:** a trusted count is not below the newest commit entry, whose checksums hold; and after a close it is what
+//! the close said. So of what is committed every byte is checked in either case.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -179,6 +179,10 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
         reader.forget_after(&mapping, &layout, sequence)?;
         mapping.zero(POISON, SECTOR_BYTES);
         mapping.write(0, &Header { boot_id: known.boot_id, identity: file.identity()?, ..header.clone() }.encode());
+        if poisoned_store || mark.is_some() {
+            // The mark goes from the store next. What was cut must not come back with a power loss.
+            file.sync_data()?;
+        }
     }
     let sound = mark.is_none() && !poisoned_store && !known.salvage;
     let id = (header.block, header.generation);
@@ -286,10 +290,8 @@ impl Reader<'_> {
                 format!("{rows} rows and {heap_bytes} bytes of strings were published, fewer than were synced");
             return damaged(PUBLISHED, reason);
         }
-        // Rows that nobody knew of at the close came after it. But if more were synced, it was an earlier close: a power loss
-        // has brought its record back, and a recovery since then went by the entry.
-        let last = closed.filter(|closed| entry.0 <= *closed).and_then(|closed| usize::try_from(closed).ok());
-        let rows = last.map_or(rows, |last| rows.min(last));
+        // Rows that nobody knew of at the close came after it.
+        let rows = closed.and_then(|closed| usize::try_from(closed).ok()).map_or(rows, |closed| rows.min(closed));
         let summed = (usize::try_from(entry.0).unwrap_or(0), usize::try_from(entry.1).unwrap_or(0));
         let found = self.read(layout, (rows, heap_bytes), summed)?;
         let failed = match &newest {

@@ -7,6 +7,7 @@
 //! commit or sync answers [`Poisoned`](Error::Poisoned).
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::channel::Sender;
@@ -55,7 +56,9 @@ pub(crate) struct Core {
     pub(crate) sealing: Mutex<Vec<u64>>,
     /// Signalled when a block leaves `sealing`.
     pub(crate) sealed: std::sync::Condvar,
-    pub(crate) segment_ids: std::sync::atomic::AtomicU64,
+    /// Whether the store was closed, and nothing is sealed or committed any more.
+    pub(crate) ended: AtomicBool,
+    pub(crate) segment_ids: AtomicU64,
     pub(crate) pins: Pins,
     pub(crate) work: Sender<Work>,
     /// Tells who makes cuts that a block is being filled.
@@ -104,6 +107,7 @@ impl Core {
     ) -> Result<T> {
         let mut manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_sound()?;
+        self.check_not_ended()?;
         let series_end = self.series_log.sync().map_err(|error| self.poison(error))?;
         manifest.commit(edits).map_err(|error| match error {
             CommitError::Refused(error) => error,
@@ -112,6 +116,25 @@ impl Core {
         let result = view.change(change);
         self.publish(&view.view(), &manifest, series_end);
         Ok(result)
+    }
+
+    /// Lets the seals and commits that are under way end, and refuses all that come later.
+    ///
+    /// **Invariant:** after it this process writes no segment and commits nothing, since another may be writing the store.
+    pub(crate) fn end(&self) {
+        let sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        let sealing = self.sealed.wait_while(sealing, |sealing| !sealing.is_empty());
+        // Relaxed: a seal looks while it holds the lock of the seals, which is held here, and a commit that of the view,
+        // which is taken below.
+        self.ended.store(true, Ordering::Relaxed);
+        drop(sealing);
+        drop(self.view.lock());
+    }
+
+    /// An error once all has ended.
+    pub(super) fn check_not_ended(&self) -> Result<()> {
+        // Relaxed: see `end`.
+        if self.ended.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// Shows a change that commits nothing: a block that joins or changes hands. While the gate is held, so that a cut has

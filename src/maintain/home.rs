@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
+use crate::fs::SYNCING_DIRECTORY;
 use crate::ingest::live_block::LiveBlock;
 use crate::ingest::pool::Wanted;
 use crate::ingest::writer::Home;
@@ -151,8 +152,8 @@ impl Core {
     /// which there was no space is not: that file is removed, and made anew later.
     pub(crate) fn poison_if_sync(&self, error: Error) -> Error {
         match error {
-            Error::Io { operation: "syncing" | "syncing directory", .. }
-            | Error::StorageFull { operation: "syncing directory", .. } => self.poison(error),
+            Error::Io { operation: "syncing" | SYNCING_DIRECTORY, .. }
+            | Error::StorageFull { operation: SYNCING_DIRECTORY, .. } => self.poison(error),
             other => other,
         }
     }

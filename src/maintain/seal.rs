@@ -47,7 +47,9 @@ impl Core {
         {
             let sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
             let is_at_it = |sealing: &mut Vec<u64>| sealing.contains(&id);
-            self.sealed.wait_while(sealing, is_at_it).unwrap_or_else(PoisonError::into_inner).push(id);
+            let mut sealing = self.sealed.wait_while(sealing, is_at_it).unwrap_or_else(PoisonError::into_inner);
+            self.check_not_ended()?;
+            sealing.push(id);
         }
         let at_it = AtIt { core: self, id };
         let result = self.seal_alone(id);

@@ -26,6 +26,7 @@ use super::provider::{RowsOf, StoreTable};
 use super::prune::{Pruned, SeriesSet};
 use super::work::{self, Kept, Piece, Work};
 use crate::error::{Error, Result as StoreResult};
+use crate::model::names;
 use crate::snapshot::TableView;
 use crate::snapshot::last::{self, LastTable, LastTables, Place};
 
@@ -52,7 +53,7 @@ impl TableFunctionImpl for Latest {
     fn call_with_args(&self, arguments: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
         let name = table_name(arguments.exprs())?;
         let snapshot = self.0.snapshot().map_err(external)?;
-        match snapshot.table(name).cloned() {
+        match snapshot.table(name).filter(|_| !names::is_hidden(name)).cloned() {
             Some(view) => {
                 let table = StoreTable::new(view, snapshot, self.0.source().last());
                 Ok(Arc::new(table.with(RowsOf::Latest)))

@@ -4,7 +4,8 @@
 //! catalog of such a session has nothing else in it ([`catalog`]), each table is a leaf that gives out only what may be
 //! seen ([`table`]), and where single rows are not to be seen, a rewrite of the plan lets out groups alone ([`groups`]).
 //!
-//! **Invariant:** no expression of the statement is evaluated on a row that the policy hides, or on a value that it masks.
+//! **Invariant:** no expression of the statement is evaluated on a row that the policy hides, or on a value that it masks,
+//! but to narrow what is read: predicates on tags are asked of the tags of all series, and what they fail with is nothing.
 //! So neither an answer nor an error, and no statistic or order that an operator relies on, depends on them.
 
 mod catalog;
@@ -12,6 +13,7 @@ mod groups;
 mod rules;
 mod session;
 mod table;
+mod total;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,7 +114,8 @@ impl Access {
     /// answer.
     ///
     /// Allowed are `count`, `sum`, `avg`, `median`, `stddev`, `var` and their `_pop` and `_samp` forms, of columns. `min`,
-    /// `max`, `FILTER` and conditions inside of an aggregate show single rows, and are refused. It counts rows, not
+    /// `max`, `FILTER` and conditions inside of an aggregate show single rows, and are refused; and so is what may fail on a
+    /// row, such as a division in `WHERE` or a cast of text, since the error would tell of it. It counts rows, not
     /// persons; and who asks about a group with somebody in it and without can subtract: no noise is added.
     #[must_use]
     pub fn groups_of(mut self, rows: u64) -> Self {

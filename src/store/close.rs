@@ -51,7 +51,7 @@ impl Inner {
         self.background.stop()?;
         // A caller's compaction or retention that is under way gives up or ends.
         drop(self.core.upkeep.compacting.lock().unwrap_or_else(PoisonError::into_inner));
-        drop(self.core.view.lock());
+        self.core.end();
         self.core.remove_released();
         Ok(())
     }

@@ -199,7 +199,8 @@ impl Store {
     }
 
     /// Closes the store for all its handles and reports how that went. Appends and queries then answer
-    /// [`Closed`](Error::Closed). Rows that are not sealed stay in their blocks, synced. Closing twice is fine.
+    /// [`Closed`](Error::Closed). Rows that are not sealed stay in their blocks, synced; that of an append which is under way in
+    /// another thread may be cut. Closing twice is fine.
     ///
     /// # Errors
     /// [`Poisoned`](Error::Poisoned) if the last sync fails; [`Background`](Error::Background) if a thread died.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
@@ -89,7 +89,9 @@ impl Store {
         let mut opening = Opening { fs, path, options, recovery, limits: Arc::default(), closed, salvage };
         let (core, work, opened) = opening.core(control, ends)?;
         let core = Arc::new(core);
+        // Durable before anything is appended: a power loss must not bring back the record of an earlier close.
         core.control.reopen();
+        core.control.sync().map_err(|error| core.poison(error))?;
         // Readers in other processes see what was found from here on, and believe it.
         core.show(|_| ())?;
         core.control.set_writer(core.fs.boot_id(), std::process::id())?;
@@ -298,6 +300,7 @@ impl Opening {
             counters: Counters::default(),
             partial,
             sealing: Mutex::default(),
+            ended: AtomicBool::new(false),
             sealed: Condvar::new(),
             pins,
             work,

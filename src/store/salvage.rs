@@ -109,7 +109,8 @@ impl Salvage {
     pub(super) fn control(&mut self, error: Error, names: &[String]) -> Result<(Control, Ends)> {
         let path = self.path.join(CONTROL_FILE);
         if !names.iter().any(|name| name.starts_with(MANIFEST_PREFIX)) {
-            return Err(error);
+            let reason = format!("{}, and there is no manifest by which anything could be kept", reason_of(&error));
+            return Err(Error::corrupted(&path, 0, reason));
         }
         let (mut kept, mut bytes) = (None, 0);
         if let Some(file) = self.fs.open(&path)? {

@@ -36,6 +36,23 @@ use crate::fs::sim::SimFs;
 use crate::prelude::*;
 use crate::{Result, Table};
 
+/// A number from the environment.
+fn setting(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
+}
+
+/// A linear congruential generator: the same seed gives the same numbers.
+#[derive(Clone, Debug)]
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % below
+    }
+}
+
 /// Opens a store on the simulator, with small blocks and no threads.
 fn open_sim(fs: &Arc<SimFs>) -> Result<Store> {
     let options = Store::options().block_bytes_min(64 << 10).block_bytes_max(64 << 10).live_bytes_max(1 << 20);

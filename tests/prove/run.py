@@ -84,6 +84,7 @@ def mutate(tree, steps):
     for name, text in texts.items():
         path = tree / name
         if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
 

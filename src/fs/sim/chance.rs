@@ -69,12 +69,6 @@ impl Random {
         self.listed.is_some()
     }
 
-    /// How many images there are with choices like those of the last one.
-    pub(super) fn images(&self) -> u64 {
-        let digits = self.listed.as_ref().map_or(&[][..], |listed| &listed.digits);
-        digits.iter().fold(1, |images, (_, bound)| images.saturating_mul(*bound as u64))
-    }
-
     /// One of `bound`, by chance or in turn.
     pub(super) fn choose(&mut self, bound: usize) -> usize {
         match &mut self.listed {

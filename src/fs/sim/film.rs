@@ -47,16 +47,21 @@ impl Film {
             }
             Take::All(most) => {
                 let mut listing = Random::listing(self.random.next());
-                let first = state.image(&mut listing);
-                if listing.images() > most {
-                    self.sampled += 1;
-                    (0..most).for_each(|_| self.one(state));
-                    return;
-                }
-                self.keep(state, false, first);
-                while listing.advance() {
+                let (before, mut images) = (self.shots.len(), 0);
+                // How many there are is known when all were made: what was new in one decides what another chooses of.
+                loop {
                     let image = state.image(&mut listing);
                     self.keep(state, false, image);
+                    images += 1;
+                    if !listing.advance() {
+                        break;
+                    }
+                    if images == most {
+                        self.shots.truncate(before);
+                        self.sampled += 1;
+                        (0..most).for_each(|_| self.one(state));
+                        return;
+                    }
                 }
                 self.keep(state, true, state.left());
             }

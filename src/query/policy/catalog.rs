@@ -89,6 +89,14 @@ impl TableFunctionImpl for PolicyLatest {
         let name = latest::table_name(arguments.exprs())?;
         let unknown = || external(Error::UnknownTable { table: name.chars().take(80).collect() });
         let rules = self.rules.table(name).ok_or_else(unknown)?.clone();
+        if !rules.is_of_tags {
+            // The latest row of a series may be one that is hidden, and those before it are not looked at.
+            return Err(external(Error::PolicyRefuses {
+                policy: self.rules.policy.clone(),
+                what: format!("{} of table {name:?}, whose rows it shows by their fields", latest::NAME),
+                remedy: "use last(value, time) and GROUP BY",
+            }));
+        }
         let below = self.below.call_with_args(arguments)?;
         Ok(Arc::new(PolicyTable::new(below, rules)))
     }

@@ -1,7 +1,7 @@
 //! Groups instead of rows.
 //!
 //! A table that is only seen in groups has to be below an aggregate, with nothing between that could tell one row from
-//! another but conditions, which choose rows as groups do. Such an aggregate counts its rows beside, and groups of too few
+//! another but conditions, which choose rows as groups do. None of these may fail on a row, see [`super::total`]. Such an aggregate counts its rows beside, and groups of too few
 //! are left out right above it, so that nothing else of the statement sees them.
 //!
 //! **Invariant:** of a table with `groups_of(k)`, what leaves the aggregate above it was computed from at least k rows, each
@@ -9,14 +9,16 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::expr::{AggregateFunction, Exists, InSubquery};
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, lit};
 
 use super::table::PolicyTable;
+use super::total::is_total;
 use crate::error::Error;
 use crate::query::failure::external;
 
@@ -80,7 +82,7 @@ fn below(input: &Arc<LogicalPlan>) -> Result<Option<Grouped>> {
         node = match node {
             LogicalPlan::SubqueryAlias(alias) => &alias.input,
             LogicalPlan::Filter(filter) => {
-                conditions.push(&filter.predicate);
+                conditions.push((&filter.predicate, filter.input.schema()));
                 &filter.input
             }
             LogicalPlan::Projection(projection) if projection.expr.iter().all(is_column) => &projection.input,
@@ -88,46 +90,29 @@ fn below(input: &Arc<LogicalPlan>) -> Result<Option<Grouped>> {
         };
     }
     let Some(table) = of_scan(node)? else { return Ok(None) };
-    match conditions.into_iter().any(has_subquery) {
-        true => Err(table.refused("a condition with a subquery on rows".into())),
-        false => Ok(Some(table)),
+    match conditions.into_iter().all(|(condition, schema)| is_total(condition, schema)) {
+        true => Ok(Some(table)),
+        false => Err(table.refused("a condition that looks beyond its row or may fail on it, on rows".into())),
     }
 }
 
+/// A column, perhaps under another name.
 fn is_column(expression: &Expr) -> bool {
     match expression {
         Expr::Column(_) => true,
         Expr::Alias(alias) => is_column(&alias.expr),
-        Expr::Cast(cast) => is_column(&cast.expr),
         _ => false,
     }
-}
-
-/// Whether it looks at other tables, or at the rows of an outer query.
-fn has_subquery(expression: &Expr) -> bool {
-    let is_one = |part: &Expr| {
-        let is_subquery = matches!(
-            part,
-            Expr::Exists(Exists { .. })
-                | Expr::InSubquery(InSubquery { .. })
-                | Expr::ScalarSubquery(_)
-                | Expr::SetComparison(_)
-                | Expr::OuterReferenceColumn(..)
-        );
-        Ok(is_subquery)
-    };
-    // The closure never fails.
-    expression.exists(is_one).unwrap_or(true)
 }
 
 /// The aggregate, without its groups of too few rows.
 fn counted(aggregate: Aggregate, table: &Grouped) -> Result<LogicalPlan> {
     let Aggregate { input, group_expr, aggr_expr, schema, .. } = aggregate;
     for made in &aggr_expr {
-        check(made).map_err(|what| table.refused(what))?;
+        check(made, input.schema()).map_err(|what| table.refused(what))?;
     }
-    if group_expr.iter().any(has_subquery) {
-        return Err(table.refused("groups by a subquery".into()));
+    if !group_expr.iter().all(|key| is_key(key, input.schema())) {
+        return Err(table.refused("groups by what looks beyond a row or may fail on it,".into()));
     }
     let rows = count(lit(1_i64)).alias(ROWS);
     let aggregates = aggr_expr.into_iter().chain([rows]);
@@ -140,10 +125,18 @@ fn counted(aggregate: Aggregate, table: &Grouped) -> Result<LogicalPlan> {
         .build()
 }
 
+/// Whether a group key fails on no row.
+fn is_key(key: &Expr, schema: &DFSchema) -> bool {
+    match key {
+        Expr::GroupingSet(sets) => sets.distinct_expr().into_iter().all(|key| is_total(key, schema)),
+        key => is_total(key, schema),
+    }
+}
+
 /// Whether an aggregate tells of all rows of its group alike.
-fn check(made: &Expr) -> std::result::Result<(), String> {
+fn check(made: &Expr, schema: &DFSchema) -> std::result::Result<(), String> {
     let call = match made {
-        Expr::Alias(alias) => return check(&alias.expr),
+        Expr::Alias(alias) => return check(&alias.expr, schema),
         Expr::AggregateFunction(call) => call,
         other => return Err(format!("{other}")),
     };
@@ -154,8 +147,14 @@ fn check(made: &Expr) -> std::result::Result<(), String> {
     if params.filter.is_some() {
         return Err("an aggregate with FILTER".into());
     }
-    let is_plain = |argument: &Expr| is_column(argument) || matches!(argument, Expr::Literal(..));
-    match params.args.iter().all(is_plain) {
+    // A column, or one as another type; only `count` is of any type, others would make a number of a text.
+    let is_plain = |argument: &Expr| match argument {
+        Expr::Literal(..) => true,
+        Expr::Cast(cast) => is_column(&cast.expr) && is_total(argument, schema),
+        other => is_column(other),
+    };
+    let is_number = |argument: &Expr| argument.get_type(schema).is_ok_and(|found| found.is_numeric());
+    match params.args.iter().all(|argument| is_plain(argument) && (func.name() == "count" || is_number(argument))) {
         true => Ok(()),
         false => Err(format!("{} of what is computed from rows", func.name())),
     }

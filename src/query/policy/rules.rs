@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::execution::SessionState;
 use datafusion::functions::math::expr_fn::floor;
 use datafusion::logical_expr::utils::split_conjunction_owned;
@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, cast, col, lit, try_cast};
 
 use super::{Access, Mask, Policy};
 use crate::error::{Error, Result};
+use crate::model::{TableSchema, names};
 use crate::snapshot::Snapshot;
 
 /// What a session sees, by table.
@@ -28,6 +29,8 @@ pub(super) struct TableRules {
     pub(super) table: String,
     /// All of these hold for a row that is seen.
     pub(super) predicates: Vec<Expr>,
+    /// Whether they are about tags alone, so that all rows of a series are seen or none.
+    pub(super) is_of_tags: bool,
     access: Access,
 }
 
@@ -46,9 +49,9 @@ impl Rules {
     pub(crate) fn new(policy: &Policy, snapshot: &Snapshot, state: &SessionState) -> Result<Self> {
         let mut tables = BTreeMap::new();
         for (name, access) in &policy.tables {
-            let view = snapshot.table(name).filter(|_| !crate::model::names::is_hidden(name));
+            let view = snapshot.table(name).filter(|_| !names::is_hidden(name));
             let view = view.ok_or_else(|| Error::UnknownTable { table: name.chars().take(80).collect() })?;
-            let rules = TableRules::new(&policy.name, name, access, view.schema.arrow(), state)?;
+            let rules = TableRules::new(&policy.name, name, access, &view.schema, state)?;
             tables.insert(name.clone(), Arc::new(rules));
         }
         Ok(Self { policy: policy.name.clone(), tables })
@@ -68,7 +71,8 @@ impl Rules {
 }
 
 impl TableRules {
-    fn new(policy: &str, table: &str, access: &Access, schema: &SchemaRef, state: &SessionState) -> Result<Self> {
+    fn new(policy: &str, table: &str, access: &Access, of: &TableSchema, state: &SessionState) -> Result<Self> {
+        let schema = of.arrow();
         let wrong = |what: String, remedy: &'static str| Error::InvalidPolicy {
             policy: policy.to_string(),
             table: table.to_string(),
@@ -86,7 +90,9 @@ impl TableRules {
                 .map_err(|what| wrong(what, "give a condition on the table's columns, such as \"agency = 'PUPR'\""))?,
             None => Vec::new(),
         };
-        let rules = Self { policy: policy.into(), table: table.into(), predicates, access: access.clone() };
+        let is_tag = |column: &&Column| of.tags().contains(&column.name);
+        let is_of_tags = predicates.iter().flat_map(Expr::column_refs).all(|column| is_tag(&column));
+        let rules = Self { policy: policy.into(), table: table.into(), predicates, is_of_tags, access: access.clone() };
         for (name, mask) in &access.masks {
             let Some((_, field)) = schema.column_with_name(name) else { continue };
             rules.check_mask(field, mask).map_err(|(what, remedy)| wrong(what, remedy))?;
@@ -140,7 +146,7 @@ impl TableRules {
 
 /// A mask as an expression over the column; none if that is not there.
 fn masked(field: &Field, mask: &Mask) -> Option<Expr> {
-    let (data_type, column) = (field.data_type(), || col(datafusion::common::Column::new_unqualified(field.name())));
+    let (data_type, column) = (field.data_type(), || col(Column::new_unqualified(field.name())));
     match mask {
         Mask::Hidden => None,
         Mask::Null => Some(Expr::Literal(ScalarValue::try_from(data_type).unwrap_or(ScalarValue::Null), None)),

@@ -215,11 +215,19 @@ const IN_GROUPS: [&str; 12] = [
     "SELECT * FROM districts WHERE (SELECT count(*) FROM complaints WHERE district = 'Tayan') > 0",
 ];
 
-const REFUSED: [&str; 18] = [
+const REFUSED: [&str; 25] = [
     "SELECT * FROM complaints",
     "SELECT days FROM complaints WHERE district = 'Tayan'",
     "SELECT DISTINCT district FROM complaints",
     "SELECT max(days) FROM complaints",
+    // What fails on a row tells of it.
+    "SELECT count(*) FROM complaints WHERE CAST(district AS INT) > 0",
+    "SELECT count(*) FROM complaints WHERE district > 0",
+    "SELECT count(*) FROM complaints WHERE district IN ('Kota', 7)",
+    "SELECT count(*) FROM complaints WHERE district = 'Tayan' AND 1 / (days - 77) > 0",
+    "SELECT count(*) FROM complaints GROUP BY arrow_cast(district, 'Int64')",
+    "SELECT CAST(district AS INT), count(*) FROM complaints GROUP BY 1",
+    "SELECT sum(CAST(district AS BIGINT)) FROM complaints",
     "SELECT array_agg(days) FROM complaints",
     "SELECT last(days, time) FROM complaints",
     "SELECT count(*) FILTER (WHERE district = 'Tayan') FROM complaints",
@@ -284,6 +292,23 @@ fn a_policy_that_cannot_be_enforced_is_refused() {
     }
     let missing = store.session_for(&Policy::new("p").table("nothing", Access::all())).expect_err("refused");
     assert!(matches!(missing, Error::UnknownTable { .. }), "{missing}");
+}
+
+/// The latest row that is seen may be before one that is hidden.
+#[test]
+fn latest_is_of_what_is_seen_or_refused() {
+    let (store, _dir) = complaints(&SHOWN);
+    let by_field = Policy::new("few").table("complaints", Access::all().rows("days < 5"));
+    let session = store.session_for(&by_field).unwrap();
+    let error = session.query("SELECT * FROM latest('complaints')").expect_err("a hidden row is the latest");
+    assert!(matches!(error, Error::PolicyRefuses { .. }), "{error}");
+    let last = "SELECT district, last(days, time) AS days FROM complaints GROUP BY district ORDER BY district";
+    let rows = session.query(last).unwrap();
+    let found: Vec<_> = (0..rows.num_rows()).map(|row| rows.i64(row, "days").unwrap()).collect();
+    assert_eq!(found, [Some(1), Some(2)]);
+    // The store's own tables are nobody's, of any session.
+    let error = store.query("SELECT * FROM latest('__quarantine')").unwrap_err();
+    assert!(matches!(error, Error::UnknownTable { .. }), "{error}");
 }
 
 #[test]

@@ -288,7 +288,7 @@ impl Following {
         let Some(catalog) = self.catalog() else { return Ok(()) };
         for ((block, generation), rows) in closed {
             let shown = self.blocks.get(&(*block, *generation)).map_or(0, |block| block.rows() as u64);
-            // A process that opens the store to write it takes the record back before it changes anything.
+            // A process that opens the store to write it takes the record back before anything is appended or sealed.
             if catalog.sealed_of(*block, *generation, *rows).max(shown) < *rows && !place.control.closed().is_empty() {
                 let path = live_dir(&place.path).join(format!("{block:08}.block"));
                 return Err(Error::corrupted(

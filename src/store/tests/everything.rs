@@ -23,22 +23,6 @@ use crate::fs::FileSystem;
 use crate::ingest::live_block::LiveBlock;
 use crate::options::{Durability, Overload};
 
-/// A number from the environment.
-fn setting(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
-}
-
-#[derive(Clone, Debug)]
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
-}
-
 fn open_at(fs: &Arc<SimFs>, path: &str, durability: Durability, clock: &Arc<AtomicI64>) -> Result<Store> {
     let options = Store::options().block_bytes_min(64 << 10).block_bytes_max(64 << 10).live_bytes_max(1 << 20);
     let options = options

@@ -251,7 +251,7 @@ fn a_flipped_bit_or_a_cut_is_an_error_or_harmless() {
             let clock = || std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 % 1_000_000_000;
             let seed = std::env::var("DENYUT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(clock);
             println!("seed {seed}; again with DENYUT_SEED={seed}");
-            let mut chance = super::power_loss::Lcg(seed);
+            let mut chance = Chance(seed);
             for _ in 0..count {
                 let image = &images[chance.next(3) as usize];
                 // Each file as often as the others.

@@ -172,10 +172,6 @@ fn cut(seed: u64, crash: impl Fn(&Arc<SimFs>, u64) -> Arc<SimFs>, operations: u6
     assert_eq!(counts(take(&store, &text).unwrap()), (0, rows as u64, 0), "{place}");
 }
 
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().unwrap())
-}
-
 #[test]
 fn a_power_loss_at_any_operation_doubles_nothing_and_loses_nothing() {
     let seeds = match setting("DENYUT_SEED") {

@@ -369,7 +369,6 @@ fn sequence((last_write, steps): (bool, Vec<Step>)) {
 
 #[test]
 fn a_store_is_a_list_of_rows_to_all_who_read_it() {
-    let setting = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
     let clock = || std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 % 1_000_000_000;
     let seed = setting("DENYUT_SEED").unwrap_or_else(clock);
     let cases = setting("PROPTEST_CASES").map_or(30, |cases| cases as u32);

@@ -8,15 +8,6 @@ use super::*;
 /// Seeds that failed once, kept for good.
 const FAILED_ONCE: &[u64] = &[];
 
-pub(super) struct Lcg(pub(super) u64);
-
-impl Lcg {
-    pub(super) fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
-}
-
 /// What is known of one writer's rows.
 #[derive(Clone, Default)]
 struct Account {
@@ -25,7 +16,7 @@ struct Account {
 }
 
 /// Runs until the machine dies or the steps are done. Errors end it, as they would end a process.
-fn work(store: &Store, chance: &mut Lcg, accounts: &mut [Account; 2]) -> Result<()> {
+fn work(store: &Store, chance: &mut Chance, accounts: &mut [Account; 2]) -> Result<()> {
     let table = store.table(numbered())?;
     let mut writers = [table.writer()?, table.writer()?];
     for _ in 0..12 {
@@ -83,7 +74,7 @@ fn check(store: &Store, accounts: &[Account; 2], seed: u64) -> [i64; 2] {
 }
 
 fn image(seed: u64) {
-    let mut chance = Lcg(seed ^ 0x5EED);
+    let mut chance = Chance(seed ^ 0x5EED);
     let fs = SimFs::new(seed);
     let mut accounts = [Account::default(), Account::default()];
     // Found first on a machine that lives: how many operations there are to be cut at.
@@ -118,7 +109,6 @@ fn image(seed: u64) {
 
 #[test]
 fn power_loss_at_any_operation_keeps_what_was_synced() {
-    let setting = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     if let Some(seed) = setting("DENYUT_SEED") {
         return image(seed);
     }

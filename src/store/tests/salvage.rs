@@ -1,7 +1,6 @@
 //! A damaged store opened to be salvaged: the rest is there, what is not is said, and nothing is deleted.
 
 use super::care::files;
-use super::power_loss::Lcg;
 use super::verify::{flip, verify_closed};
 use super::*;
 use crate::fs::FileSystem;
@@ -203,12 +202,11 @@ fn a_control_page_is_made_anew_and_a_segment_set_aside() {
 fn any_damages_are_salvaged() {
     let image = made(5);
     let whole = whole_rows(&image);
-    let setting = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let (first, count) = setting("DENYUT_SEED").map_or((0, setting("DENYUT_SALVAGES").unwrap_or(60)), |seed| (seed, 1));
     println!("{count} stores from seed {first} on; one again with DENYUT_SEED");
     let mut given_up = 0;
     for seed in first..first + count {
-        let mut chance = Lcg(seed);
+        let mut chance = Chance(seed);
         let fs = if chance.next(2) == 0 { image.kill() } else { image.crash(seed) };
         let files: Vec<(String, usize)> = files(&fs, "/store")
             .into_iter()

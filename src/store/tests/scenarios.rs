@@ -345,3 +345,19 @@ fn a_frame_that_outlived_its_process_is_synced_before_it_counts() {
         whole(&found, "a", 0..65);
     }
 }
+
+/// Another process may have the store by then.
+#[test]
+fn nothing_is_sealed_or_committed_after_a_close() {
+    let fs = SimFs::new(31);
+    let store = open_sim(&fs).unwrap();
+    let table = store.table(numbered()).unwrap();
+    append(&mut table.writer().unwrap(), "a", 0..10).unwrap();
+    let core = &store.inner.core;
+    let block = core.view.load().blocks().next().unwrap().block.id;
+    store.close().unwrap();
+    let operations = fs.operations();
+    assert!(matches!(core.seal(block), Err(Error::Closed)));
+    assert!(matches!(core.commit(|_| Vec::new(), |_| ()), Err(Error::Closed)));
+    assert_eq!(fs.operations(), operations);
+}

@@ -85,8 +85,10 @@ fn readers_beside_writers_see_whole_rows_that_only_grow() {
                 store.seal().unwrap();
             }
         });
-        writing.into_iter().for_each(|writer| writer.join().unwrap());
+        // Before anybody's panic goes on, or the others would be waited for for ever.
+        let ended: Vec<_> = writing.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::Relaxed);
+        ended.into_iter().for_each(|ended| ended.unwrap());
     });
     assert_eq!(prefixes(table.scan().unwrap()), [ROWS; WRITERS]);
 }

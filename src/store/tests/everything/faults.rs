@@ -227,14 +227,16 @@ fn a_call_that_fails_is_a_typed_error_and_costs_nothing_that_was_done() {
             });
         }
     });
-    println!("{} faults in {seeds} workloads from seed {first} on, {} were met", seeds * OF_A_SEED, met.into_inner());
+    let met = met.into_inner();
+    println!("{} faults in {seeds} workloads from seed {first} on, {met} were met", seeds * OF_A_SEED);
+    assert!(met * 2 > seeds * OF_A_SEED, "{met}");
 }
 
 /// Every call of the small workloads, in each way, once and for ever; one in `DENYUT_STRIDE` of them.
 #[test]
 fn every_call_of_small_workloads_may_fail() {
     let stride = setting("DENYUT_STRIDE").unwrap_or(199);
-    let (mut faults, mut number) = (0, 0);
+    let (mut faults, mut met, mut number) = (0_u64, 0_u64, 0_u64);
     for (name, steps) in SCRIPTS {
         let (operations, looks, _) = run(1, steps, None, name);
         let changes = KINDS.iter().flat_map(|kind| {
@@ -245,10 +247,11 @@ fn every_call_of_small_workloads_may_fail() {
         for plan in changes.chain(looks) {
             number += 1;
             if number % stride == 0 {
-                run(1, steps, Some(plan), name);
+                met += u64::from(run(1, steps, Some(plan), name).2);
                 faults += 1;
             }
         }
     }
-    println!("{faults} of {number} faults");
+    println!("{faults} of {number} faults, {met} were met");
+    assert!(met > 0);
 }
