@@ -9,7 +9,7 @@ use super::super::dimension;
 use super::super::text::{before, name, names, text, time};
 use super::calendar;
 use crate::error::Error;
-use crate::model::{FieldType, names::is_hidden};
+use crate::model::{FieldType, Time, names::is_hidden};
 use crate::query::Entry;
 use crate::query::extension::{Call, Function, external};
 
