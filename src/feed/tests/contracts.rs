@@ -117,7 +117,7 @@ fn what_a_store_takes_it_reads_back() {
             (0..=crate::Options::default().fields_max).fold(schema, |schema, n| schema.f64(format!("f{n}"), ""));
         Feed::new("wide", "x".repeat(crate::Options::default().tag_bytes_max + 1), schema)
     };
-    let options = || options().fields_max(100_000).tag_bytes_max(100_000);
+    let options = || options().fields_max(100_000).tag_bytes_max(100_000).value_bytes_max(1 << 20);
     let store = options().open(&path).unwrap();
     store.declare_feed(&wide(), from).unwrap();
     // No policy of a table is too long for its contract.
