@@ -45,7 +45,14 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(&call) {
+    let (imports, schema) = match plan(&call) {
+        Ok(plan) => plan,
+        Err(wrong) => {
+            eprintln!("import: {wrong}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&call, &imports, schema) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -80,18 +87,28 @@ impl Call {
     }
 }
 
+/// How each file is read, and what makes the table.
+fn plan(call: &Call) -> Outcome<(Vec<Import>, Option<Schema>)> {
+    let imports = call.files.iter().map(|file| import_of(call, file)).collect::<Outcome<_>>()?;
+    Ok((imports, schema_of(call)?))
+}
+
 fn import_of(call: &Call, file: &Path) -> Outcome<Import> {
     let name = file.to_string_lossy();
     let name = name.trim_end_matches(".gz").trim_end_matches(".zst");
     let ending = name.rsplit_once('.').map_or("csv", |(_, ending)| ending);
     let table = call.table.as_str();
-    let mut import = match call.option("format").unwrap_or(if table == "-" { "lp" } else { ending }) {
+    let format = call.option("format");
+    let mut import = match format.unwrap_or(if table == "-" { "lp" } else { ending }) {
         "lp" => Import::line_protocol(),
         "json" | "jsonl" | "ndjson" => Import::json_lines(table),
         "parquet" => Import::parquet(table),
         "arrow" | "arrows" | "ipc" => Import::arrow_ipc(table),
+        other if format.is_some() && other != "csv" => return Err(format!("--format {other}: there is none").into()),
         _ => Import::csv(table),
     };
+    let nulls: Vec<&str> =
+        call.options.iter().filter(|(name, _)| name == "null").map(|(_, value)| value.as_str()).collect();
     for (name, value) in &call.options {
         let pair = || value.split_once('=').ok_or_else(|| format!("--{name} {value}: this needs a ="));
         import = match name.as_str() {
@@ -104,12 +121,15 @@ fn import_of(call: &Call, file: &Path) -> Outcome<Import> {
                 "s" => import.unix_seconds(),
                 "ms" => import.unix_millis(),
                 "us" => import.unix_micros(),
-                _ => import.unix_nanos(),
+                "ns" => import.unix_nanos(),
+                other => return Err(format!("--unix {other}: it is s, ms, us or ns").into()),
             },
-            "null" => import.nulls([value]),
+            "null" => import.nulls(nulls.iter().copied()),
             "rename" => pair().map(|(source, column)| import.rename(source, column))?,
             "constant" => pair().map(|(tag, value)| import.constant(tag, value))?,
-            "bad-permille" => import.bad_permille_max(value.parse()?),
+            "bad-permille" => {
+                import.bad_permille_max(value.parse().map_err(|_| format!("--{name} {value}: no number"))?)
+            }
             "format" | "follow" | "tags" | "fields" => import,
             other => return Err(format!("what is --{other}?").into()),
         };
@@ -139,18 +159,17 @@ fn schema_of(call: &Call) -> Outcome<Option<Schema>> {
 }
 
 /// Whether every row was taken or known.
-fn run(call: &Call) -> Outcome<bool> {
+fn run(call: &Call, imports: &[Import], schema: Option<Schema>) -> Outcome<bool> {
     let store = Store::open(&call.store)?;
-    if let Some(schema) = schema_of(call)? {
+    if let Some(schema) = schema {
         store.table(schema)?;
     }
     let mut clean = true;
-    for file in &call.files {
-        let import = import_of(call, file)?;
+    for (file, import) in call.files.iter().zip(imports) {
         if call.option("follow").is_some() {
-            follow(&store, &import, file)?;
+            follow(&store, import, file)?;
         }
-        let imported = store.import(&import, Source::file(file))?;
+        let imported = store.import(import, Source::file(file))?;
         clean &= imported.quarantined == 0;
         tell(file, &imported);
     }

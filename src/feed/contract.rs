@@ -6,6 +6,11 @@ use crate::error::{Error, Result};
 use crate::model::{FieldType, Schema, names};
 use crate::options::Options;
 
+/// Most columns of a feed that are keys of a dimension: each is a join of the scorecard.
+const KEYS_MAX: usize = 16;
+/// Most ranges of a feed.
+const RANGES_MAX: usize = 256;
+
 /// How rows of a feed get here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -147,7 +152,8 @@ impl Feed {
         self
     }
 
-    /// The values of a number that can be true, both ends included: rows with others do not conform.
+    /// The values of a number that can be true, both ends included: rows with others do not conform. A feed has 256
+    /// ranges at most.
     pub fn range(mut self, field: impl Into<String>, min: f64, max: f64) -> Self {
         self.ranges.push(Range { field: field.into(), min: Some(min), max: Some(max) });
         self
@@ -166,7 +172,7 @@ impl Feed {
     }
 
     /// Says that values of the text `column` are keys of the [dimension](crate::feed::dimension) of that name, at the time
-    /// of their row.
+    /// of their row. A feed has 16 such columns at most.
     pub fn key(mut self, column: impl Into<String>, dimension: impl Into<String>) -> Self {
         self.keys.push(Key { column: column.into(), dimension: dimension.into() });
         self
@@ -224,6 +230,13 @@ impl Feed {
 
     /// Checks what it says of columns.
     fn check_columns(&self) -> Result<()> {
+        let counts = [("feed_keys_max", KEYS_MAX, self.keys.len()), ("feed_ranges_max", RANGES_MAX, self.ranges.len())];
+        for (limit, max, found) in counts {
+            if found > max {
+                let place = format!("feed {:?}", self.name);
+                return Err(Error::LimitExceeded { limit, max: max as u64, found: found as u64, place });
+            }
+        }
         let known = self.known();
         let wrong = |what: String| Err(self.wrong(what, &format!("the table has {known}")));
         for (tag, value) in &self.rows {

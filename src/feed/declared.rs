@@ -54,7 +54,7 @@ impl Feed {
     ///
     /// # Errors
     /// [`InvalidFeed`](Error::InvalidFeed) with place and line for text that is no TOML, keys that are not known or not
-    /// given, values of a wrong kind, and contracts that cannot be kept.
+    /// given, values of a wrong kind, and contracts that a store of default options cannot keep.
     ///
     /// ```
     /// use denyut::feed::Feed;
@@ -77,6 +77,12 @@ impl Feed {
     /// # Ok::<(), denyut::Error>(())
     /// ```
     pub fn from_toml(text: &str, place: &str) -> Result<Vec<Self>> {
+        Self::parse(text, place, Some(&Options::default()))
+    }
+
+    /// As [`from_toml`](Self::from_toml), checked by `options`; unchecked without them, for what was checked before it was
+    /// kept: the limits of then need not be those of now.
+    pub(crate) fn parse(text: &str, place: &str, options: Option<&Options>) -> Result<Vec<Self>> {
         let file = File { text, place };
         if text.len() > FILE_BYTES_MAX {
             let remedy = format!("split it: {FILE_BYTES_MAX} are the most");
@@ -96,7 +102,8 @@ impl Feed {
         let feeds = feeds.iter().map(|feed| {
             let part = Part::table(&file, feed, FEED_KEYS)?;
             let made = part.feed()?;
-            made.check(&Options::default()).map_err(|error| part.wrong(error.to_string(), "change this feed"))?;
+            let checked = options.map_or(Ok(()), |options| made.check(options));
+            checked.map_err(|error| part.wrong(error.to_string(), "change this feed"))?;
             Ok(made)
         });
         feeds.collect()
@@ -395,7 +402,8 @@ fn duration(text: &str) -> Option<Duration> {
     let (count, unit) = text.split_at(digits);
     let (_, ns) = UNITS.iter().find(|(name, _)| *name == unit.trim_start())?;
     let ns = count.parse::<u128>().ok()?.checked_mul(*ns)?;
-    u64::try_from(ns).ok().map(Duration::from_nanos)
+    let second = 1_000_000_000;
+    Some(Duration::new(u64::try_from(ns / second).ok()?, u32::try_from(ns % second).ok()?))
 }
 
 fn duration_text(duration: Duration) -> String {

@@ -25,13 +25,15 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampNanosecondArray};
 use arrow::datatypes::{Decimal128Type, Float64Type, Int64Type, TimestampNanosecondType, UInt64Type};
 
 use crate::error::{Error, Result};
 use crate::fs::fork::Origin;
+use crate::ingest::batch::Columns;
 use crate::model::{Dedup, Row, Schema, TableSchema, Time, Value, json, names};
 use crate::snapshot::Snapshot;
 use crate::snapshot::scan::Scan;
@@ -191,15 +193,42 @@ pub(crate) fn attributes(schema: &TableSchema, cells: &[(&str, Value<'_>)]) -> A
     Some(json::row(schema, &[], &values))
 }
 
-/// The cells of one row of a batch, without its time. Columns of types that no field has are left out.
-pub(crate) fn cells(batch: &RecordBatch, row: usize) -> Vec<(&str, Value<'_>)> {
+/// A batch of members as one of versions: each in force from `from`, and there unless it says that it is not.
+pub(crate) fn versions(batch: &RecordBatch, from: Time) -> Result<RecordBatch> {
+    let wrong = |error: arrow::error::ArrowError| Error::batch(KEY, error.to_string());
+    let rows = batch.num_rows();
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        if field.name() != names::TIME {
+            fields.push(field.clone());
+            columns.push(column.clone());
+        }
+    }
+    let mut add = |name: &str, column: ArrayRef| {
+        fields.push(Arc::new(arrow::datatypes::Field::new(name, column.data_type().clone(), false)));
+        columns.push(column);
+    };
+    add(names::TIME, Arc::new(TimestampNanosecondArray::from_value(from.as_nanos(), rows)));
+    if batch.column_by_name(REMOVED).is_none() {
+        add(REMOVED, Arc::new(BooleanArray::from(vec![false; rows])));
+    }
+    RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns).map_err(wrong)
+}
+
+/// The cells of one member of a batch.
+pub(crate) fn member<'a>(schema: &'a TableSchema, columns: &'a Columns, row: usize) -> Vec<(&'a str, Value<'a>)> {
+    let keys = columns.tags().iter().map(|keys| (KEY, Value::Utf8(keys.value(row))));
+    let attributes = schema.fields().iter().map(|field| field.name.as_str()).zip(columns.values(row));
+    keys.chain(attributes).collect()
+}
+
+/// The cells of one row of the table, without its time.
+fn cells(batch: &RecordBatch, row: usize) -> Vec<(&str, Value<'_>)> {
     let mut found = Vec::with_capacity(batch.num_columns());
     for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
         let value = if column.is_null(row) {
             Some(Value::Null)
         } else if let Some(texts) = column.as_string_view_opt() {
-            Some(Value::Utf8(texts.value(row)))
-        } else if let Some(texts) = column.as_string_opt::<i32>() {
             Some(Value::Utf8(texts.value(row)))
         } else if let Some(flags) = column.as_boolean_opt() {
             Some(Value::Bool(flags.value(row)))

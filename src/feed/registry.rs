@@ -80,7 +80,7 @@ fn version(batch: &RecordBatch, row: usize) -> Option<Result<Version>> {
     let from = Time::from_nanos(number::<TimestampNanosecondType>(batch, "time", row)?);
     let declared = Time::from_nanos(number::<Int64Type>(batch, DECLARED_NS, row)?);
     let retired = batch.column_by_name(RETIRED)?.as_boolean_opt()?.value(row);
-    let read = Feed::from_toml(&text, &format!("feed {name:?}, version {version}, as the store keeps it"));
+    let read = Feed::parse(&text, &format!("feed {name:?}, version {version}, as the store keeps it"), None);
     let first = read.map(|feeds| feeds.into_iter().next());
     Some(match first {
         Ok(Some(feed)) => Ok(Version { feed, number: version, from, declared, retired, text }),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::Time;
+use crate::model::time::nanos_of;
 
 /// A name, which may be a word of SQL.
 pub(super) fn name(name: &str) -> String {
@@ -27,11 +28,6 @@ pub(super) fn number(number: f64) -> String {
     }
 }
 
-/// Nanoseconds.
-pub(super) fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-}
-
 /// `names`, each as a name, with commas between.
 pub(super) fn names<'a>(all: impl IntoIterator<Item = &'a String>) -> String {
     all.into_iter().map(|one| name(one)).collect::<Vec<_>>().join(", ")
@@ -39,5 +35,5 @@ pub(super) fn names<'a>(all: impl IntoIterator<Item = &'a String>) -> String {
 
 /// A moment less a duration, at the begin of time at least.
 pub(super) fn before(moment: Time, duration: Duration) -> Time {
-    Time::from_nanos(moment.as_nanos().saturating_sub(nanos(duration)))
+    Time::from_nanos(moment.as_nanos().saturating_sub(nanos_of(duration)))
 }

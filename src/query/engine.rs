@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
@@ -29,6 +30,7 @@ use super::threads::Threads;
 use crate::error::{Error, Result};
 use crate::maintain::pins::PinView;
 use crate::maintain::running::Progress;
+use crate::model::now;
 use crate::options::Options;
 use crate::snapshot::Snapshot;
 use crate::snapshot::last::LastTables;
@@ -110,7 +112,7 @@ impl Engine {
     pub(super) async fn sql_under(&self, text: &str, rules: Option<&Arc<Rules>>) -> Result<DataFrame> {
         let opening = guard::check(text, &self.shared.options)?;
         let snapshot = self.shared.source.snapshot()?;
-        self.sql_at(text, opening, snapshot, rules).await
+        self.sql_at(text, opening, snapshot, rules, None).await
     }
 
     async fn sql_at(
@@ -119,11 +121,15 @@ impl Engine {
         opening: String,
         snapshot: Arc<Snapshot>,
         rules: Option<&Arc<Rules>>,
+        began: Option<DateTime<Utc>>,
     ) -> Result<DataFrame> {
         let moment = Moment::Pinned(snapshot, self.shared.source.clone());
         // Functions of floors above read what a policy may hide.
         let above = if rules.is_some() { None } else { Some(&self.shared.above) };
         let mut state = at(&self.shared.elsewhere, moment.clone(), above);
+        if began.is_some() {
+            state.execution_props_mut().query_execution_start_time = began;
+        }
         if let Some(rules) = rules {
             rules.rename(&mut state, &moment);
         }
@@ -149,7 +155,7 @@ impl Engine {
         rows.ok_or_else(|| Error::Background { reason: "a statement without an answer; this is a bug".into() })
     }
 
-    /// Runs statements one after the other over one snapshot, and waits for the rows of each, all within `query_timeout`.
+    /// Runs statements one after the other over one snapshot, at one `now()`, and waits for the rows of each, all within `query_timeout`.
     #[cfg(feature = "feed")]
     pub(crate) fn queries(&self, texts: &[&str]) -> Result<Vec<Rows>> {
         self.queries_under(texts, None)
@@ -161,9 +167,11 @@ impl Engine {
             let checked = texts.iter().map(|text| guard::check(text, &engine.shared.options));
             let openings = checked.collect::<Result<Vec<_>>>()?;
             let snapshot = engine.shared.source.snapshot()?;
+            // Of one moment, `now()` is one too.
+            let began = Some(DateTime::from_timestamp_nanos(now().as_nanos()));
             let mut answers = Vec::new();
             for (text, opening) in texts.iter().zip(openings) {
-                let frame = engine.sql_at(text, opening, snapshot.clone(), rules.as_ref()).await?;
+                let frame = engine.sql_at(text, opening, snapshot.clone(), rules.as_ref(), began).await?;
                 let schema = Arc::new(frame.schema().as_arrow().clone());
                 answers.push(Rows::new(schema, frame.collect().await?));
             }

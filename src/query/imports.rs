@@ -8,17 +8,16 @@ use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
 
-use super::provider::StoreTable;
+use super::provider::{StoreTable, without_rows};
 use crate::model::imports::{
     BYTES, CLOSED, DUPLICATES, EVENT, LINES, QUARANTINED, ROWS, SOURCE, TABLE, TABLE_NAME, schema,
 };
 use crate::model::names::TIME;
-use crate::model::{TableId, TableSchema};
-use crate::snapshot::{Snapshot, TableView};
+use crate::snapshot::Snapshot;
 
 /// The view at a moment, a row an import; empty in a store that nothing was imported into.
 pub(super) fn table(snapshot: &Arc<Snapshot>) -> Result<Arc<dyn TableProvider>> {
-    let view = snapshot.table(TABLE).cloned().unwrap_or_else(empty);
+    let view = snapshot.table(TABLE).cloned().unwrap_or_else(|| without_rows(&schema()));
     let stored = Arc::new(StoreTable::new(view, snapshot.clone(), None));
     let plain = |name: &str| Expr::Column(Column::new_unqualified(name));
     let columns = [TIME, TABLE_NAME, SOURCE, BYTES, LINES, ROWS, DUPLICATES, QUARANTINED];
@@ -27,10 +26,4 @@ pub(super) fn table(snapshot: &Arc<Snapshot>) -> Result<Arc<dyn TableProvider>> 
         .project(columns.map(plain))?
         .build()?;
     Ok(Arc::new(ViewTable::new(plan, None)))
-}
-
-/// What [`table`] shows before the first import.
-fn empty() -> Arc<TableView> {
-    const NONE: TableId = TableId::MAX;
-    Arc::new(TableView::empty(Arc::new(TableSchema::declared(NONE, &schema()))))
 }

@@ -14,6 +14,7 @@
 //! that cannot be judged is read, never guessed.
 
 mod accelerations;
+mod bounded;
 mod catalog;
 mod ends;
 mod engine;

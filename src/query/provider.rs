@@ -17,6 +17,7 @@ use super::newest::Newest;
 use super::prune::{is_of_tags_or_range, narrows, narrows_series, prune};
 use super::scan::ScanExec;
 use super::work;
+use crate::model::{Schema, TableId, TableSchema};
 use crate::snapshot::last::LastTables;
 use crate::snapshot::{Snapshot, TableView};
 
@@ -27,6 +28,12 @@ pub(super) struct StoreTable {
     snapshot: Arc<Snapshot>,
     last: Option<Arc<LastTables>>,
     pub(super) rows: RowsOf,
+}
+
+/// A table of the store's own before its first row.
+pub(super) fn without_rows(schema: &Schema) -> Arc<TableView> {
+    const NONE: TableId = TableId::MAX;
+    Arc::new(TableView::empty(Arc::new(TableSchema::declared(NONE, schema))))
 }
 
 /// Which rows of its table a [`StoreTable`] gives.

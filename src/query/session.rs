@@ -5,7 +5,7 @@
 //! instead of the sort spilling. Its price is that a sort may spill a little before it must.
 //!
 //! The pool counts what operators hold. It does not count the batches under way between them, nor what one call of a
-//! function makes of one batch: `repeat('x', 1000000000)` is a gigabyte that no limit sees.
+//! function makes of one batch; of functions that make much of little that is bounded by itself (`bounded`).
 
 use std::num::{NonZero, NonZeroUsize};
 use std::path::PathBuf;
@@ -77,7 +77,7 @@ pub(super) fn base(options: &Options, limits: Arc<Limits>, spill_dir: PathBuf) -
         .with_physical_optimizer_rules(with_summaries())
         .with_physical_optimizer_rule(Arc::new(LimitsRule(limits)))
         .build();
-    functions::extended(state)
+    super::bounded::bound(functions::extended(state)?, options.query_bytes_max)
 }
 
 /// The engine's rules, and ours behind the one that makes constants of statistics: what that leaves may need rows, and what

@@ -14,6 +14,7 @@ use crate::feed::dimension::{self, Dimension, Loaded};
 use crate::feed::registry;
 use crate::feed::{Feed, FeedVersion};
 use crate::fs::{FileSystem, read_all, real::RealFs};
+use crate::ingest::batch::Columns;
 use crate::ingest::writer::BlockWriter;
 use crate::model::{Row, Time, Value};
 #[cfg(feature = "sql")]
@@ -62,12 +63,17 @@ impl Store {
     pub fn declare_feed(&self, feed: &Feed, from: Time) -> Result<FeedVersion> {
         let core = &self.inner.core;
         feed.check(&core.options)?;
+        let text = feed.to_toml();
+        // A version that cannot be read back would take all feeds with it.
+        Feed::parse(&text, &format!("feed {:?}, as the store would keep it", feed.name()), Some(&core.options))?;
         core.gate.check()?;
         let _declaring = self.inner.registry.declaring.lock().unwrap_or_else(PoisonError::into_inner);
         let known = registry::versions(&core.snapshot())?;
         let max = core.options.scorecard.feeds_max;
-        if !known.contains_key(feed.name()) && known.len() >= max {
-            let found = known.len() as u64 + 1;
+        let is_in_force = |versions: &Vec<registry::Version>| versions.last().is_some_and(|last| !last.retired);
+        let in_force = known.values().filter(|versions| is_in_force(versions)).count();
+        if !known.get(feed.name()).is_some_and(is_in_force) && in_force >= max {
+            let found = in_force as u64 + 1;
             return Err(Error::LimitExceeded { limit: "feeds_max", max: max as u64, found, place: "feeds".into() });
         }
         let mut schema = feed.schema.clone();
@@ -75,7 +81,6 @@ impl Store {
             schema.policies = table.schema().policies().clone();
         }
         self.table(schema)?;
-        let text = feed.to_toml();
         let versions = known.get(feed.name()).map(Vec::as_slice).unwrap_or_default();
         let in_force = versions.iter().rfind(|version| version.from <= from);
         if let Some(same) = in_force.filter(|version| !version.retired && version.text == text) {
@@ -85,7 +90,7 @@ impl Store {
     }
 
     /// Declares all feeds of a TOML file, as [`declare_feed`](Self::declare_feed) one by one. None is declared if one cannot
-    /// be read. [`Feed::from_toml`] has the form.
+    /// be read. [`Feed::from_toml`] has the form; limits are this store's.
     ///
     /// # Errors
     /// As [`Feed::from_toml`], with file and line, and [`declare_feed`](Self::declare_feed); what the file system says.
@@ -107,7 +112,7 @@ impl Store {
             reason: error.to_string(),
             remedy: "write it in UTF-8".into(),
         })?;
-        let feeds = Feed::from_toml(&text, &path.display().to_string())?;
+        let feeds = Feed::parse(&text, &path.display().to_string(), Some(&self.inner.core.options))?;
         feeds.iter().map(|feed| self.declare_feed(feed, from)).collect()
     }
 
@@ -204,12 +209,17 @@ impl Store {
         self.load(dimension, from, rows, false)
     }
 
-    /// As [`load_dimension`](Self::load_dimension), of a batch: a text column `key`, and attributes.
+    /// As [`load_dimension`](Self::load_dimension), of a batch: a text column `key`, and attributes, each of the type of its
+    /// field. Its times, if it has any, are not looked at.
     ///
     /// # Errors
-    /// As [`load_dimension`](Self::load_dimension).
+    /// As [`load_dimension`](Self::load_dimension); [`TypeConflict`](Error::TypeConflict),
+    /// [`UnknownField`](Error::UnknownField) and [`Duplicate`](Error::Duplicate) for a column that cannot be an attribute,
+    /// when nothing is written.
     pub fn load_dimension_batch(&self, dimension: &Dimension, from: Time, batch: &RecordBatch) -> Result<Loaded> {
-        let cells: Vec<_> = (0..batch.num_rows()).map(|row| dimension::cells(batch, row)).collect();
+        let schema = self.table(dimension.schema().clone())?.schema();
+        let columns = Columns::find(&schema, &dimension::versions(batch, from)?, true)?;
+        let cells: Vec<_> = (0..batch.num_rows()).map(|row| dimension::member(&schema, &columns, row)).collect();
         let rows: Vec<Row<'_>> = cells.iter().map(|cells| Row::new(cells)).collect();
         self.load(dimension, from, &rows, true)
     }

@@ -90,8 +90,7 @@ def mutate(tree, steps):
 
 def build(tree, target, model):
     """The test binary of the core, or of the models."""
-    # What is built is run a few times only.
-    env = dict(os.environ, CARGO_TARGET_DIR=str(target / "models" if model else target), CARGO_PROFILE_DEV_OPT_LEVEL="0")
+    env = dict(os.environ, CARGO_TARGET_DIR=str(target / "models" if model else target))
     command = ["cargo", "test", "--lib", "--no-run"] + ([] if model else ["--no-default-features"])
     built = subprocess.run(command, cwd=tree / "models" if model else tree, env=env, stderr=subprocess.PIPE, text=True)
     found = re.findall(r"\((\S+/denyut(?:_models)?-[0-9a-f]+)\)", built.stderr)

@@ -9,7 +9,7 @@ use super::super::dimension;
 use super::super::text::{before, name, names, text, time};
 use super::calendar;
 use crate::error::Error;
-use crate::model::{FieldType, names::is_hidden};
+use crate::model::{FieldType, Time, names::is_hidden};
 use crate::query::Entry;
 use crate::query::extension::{Call, Function, external};
 
@@ -51,7 +51,7 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
     let by = if tags.is_empty() { String::new() } else { format!("PARTITION BY {} ", names(tags)) };
     let usual =
         format!("(value, time, {}, {}) OVER ({by}ORDER BY time)", text(&call.options().zone), calendar(call, at)?);
-    let (joins, bounds) = thresholds(call, table, field, tags);
+    let (joins, bounds) = thresholds(call, table, field, tags, at);
     let bound = |bound: &str| format!("{} AS {bound}", bounds(bound));
     let reached = |bound: &str| format!("CASE WHEN {} THEN value <= {bound} ELSE value >= {bound} END", "below");
     call.sql(&format!(
@@ -82,7 +82,7 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
 }
 
 /// The joins with thresholds, and what one of them is of a series.
-fn thresholds(call: &Call, table: &str, field: &str, tags: &[String]) -> (String, impl Fn(&str) -> String) {
+fn thresholds(call: &Call, table: &str, field: &str, tags: &[String], at: Time) -> (String, impl Fn(&str) -> String) {
     let view = call.snapshot().table("threshold");
     let there = view.is_some_and(|view| {
         let columns = ["watch", "alert", "danger", "below"];
@@ -94,7 +94,6 @@ fn thresholds(call: &Call, table: &str, field: &str, tags: &[String]) -> (String
         tags.iter().map(|tag| format!("{} || j.{}", text(&format!("{whole}/")), name(tag))).collect();
     keys.push(text(&whole));
     let count = if there { keys.len() } else { 0 };
-    let at = call.time(2).ok().flatten().unwrap_or_else(|| call.began());
     let join =
         |(n, key): (usize, &String)| format!("LEFT JOIN dimension('threshold', {}) t{n} ON t{n}.key = {key}", time(at));
     let joins: Vec<String> = keys.iter().enumerate().take(count).map(join).collect();

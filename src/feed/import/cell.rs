@@ -22,6 +22,10 @@ pub(crate) enum Cell<'a> {
     Decimal(i128, u8),
     /// Unix nanoseconds.
     Time(i64),
+    /// A wall clock, as nanoseconds since it showed 1970.
+    Wall(i64),
+    /// A time that nanoseconds cannot hold.
+    Far,
     /// An object or an array.
     Nested,
 }
@@ -152,6 +156,7 @@ impl Reading {
                 scratch
             }
             Cell::Nested => return Err(Fault::Nested),
+            Cell::Far => return Err(Fault::OutOfRange),
             Cell::Null => &[],
             plain => {
                 scratch.extend_from_slice(plain.to_text().as_bytes());
@@ -194,6 +199,7 @@ impl Cell<'_> {
         Ok(match (self, field) {
             (Self::Null, _) => Value::Null,
             (Self::Nested, _) => return Err(Fault::Nested),
+            (Self::Far, _) => return Err(Fault::OutOfRange),
             (Self::F64(value), FieldType::F64) => Value::F64(value),
             (Self::Bool(value), FieldType::Bool) => Value::Bool(value),
             (Self::I64(value), FieldType::I64) => Value::I64(value),
@@ -231,7 +237,8 @@ impl Cell<'_> {
             Self::U64(value) => value.to_string(),
             Self::Bool(value) => value.to_string(),
             Self::Decimal(digits, scale) => format!("{digits}e-{scale}"),
-            Self::Time(nanos) => crate::model::Time::from_nanos(nanos).to_string(),
+            Self::Time(nanos) | Self::Wall(nanos) => crate::model::Time::from_nanos(nanos).to_string(),
+            Self::Far => "a time before 1677 or after 2262".into(),
             Self::Nested => "{..}".into(),
         }
     }

@@ -59,7 +59,12 @@ impl Csv {
             }
             cells.push(Cell::Text(text.get(from..).unwrap_or_default()));
             if cells.len() > self.columns_max || self.width.is_some_and(|width| width != cells.len()) {
-                return Step::Broken { bytes: line.next, lines: 1, faulty: Fault::WrongColumns.whole() };
+                return Step::Broken {
+                    bytes: line.next,
+                    lines: 1,
+                    target: Some(0),
+                    faulty: Fault::WrongColumns.whole(),
+                };
             }
             return Step::Row { bytes: line.next, lines: 1, target: 0 };
         };
@@ -67,12 +72,12 @@ impl Csv {
             Ok(Some(end)) => {
                 let lines = lines(bytes.get(..end).unwrap_or_default());
                 if self.width.is_some_and(|width| width != cells.len()) {
-                    return Step::Broken { bytes: end, lines, faulty: Fault::WrongColumns.whole() };
+                    return Step::Broken { bytes: end, lines, target: Some(0), faulty: Fault::WrongColumns.whole() };
                 }
                 Step::Row { bytes: end, lines, target: 0 }
             }
             Ok(None) => Step::More,
-            Err(faulty) => Step::Broken { bytes: line.next, lines: 1, faulty },
+            Err(faulty) => Step::Broken { bytes: line.next, lines: 1, target: Some(0), faulty },
         }
     }
 
@@ -132,7 +137,9 @@ impl Csv {
     /// A record with more bytes than it may have: up to its newline, or all that is there of it.
     fn too_long(&self, bytes: &[u8]) -> Step {
         match memchr::memchr(b'\n', bytes) {
-            Some(newline) => Step::Broken { bytes: newline + 1, lines: 1, faulty: Fault::TooLong.whole() },
+            Some(newline) => {
+                Step::Broken { bytes: newline + 1, lines: 1, target: Some(0), faulty: Fault::TooLong.whole() }
+            }
             None => Step::Endless { bytes: bytes.len() },
         }
     }

@@ -27,7 +27,7 @@ impl JsonLines {
             None => return Step::More,
         };
         if next > self.record_bytes_max {
-            return Step::Broken { bytes: next, lines: 1, faulty: Fault::TooLong.whole() };
+            return Step::Broken { bytes: next, lines: 1, target: Some(0), faulty: Fault::TooLong.whole() };
         }
         let text = text.trim_ascii();
         if text.is_empty() {
@@ -36,7 +36,7 @@ impl JsonLines {
         cells.resize(self.columns.len(), Cell::Null);
         match self.object(text, cells) {
             Ok(()) => Step::Row { bytes: next, lines: 1, target: 0 },
-            Err(faulty) => Step::Broken { bytes: next, lines: 1, faulty },
+            Err(faulty) => Step::Broken { bytes: next, lines: 1, target: Some(0), faulty },
         }
     }
 

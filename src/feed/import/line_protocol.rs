@@ -88,7 +88,7 @@ impl LineProtocol {
                         Stop::Short => Fault::OpenQuote.whole(),
                         Stop::Unknown | Stop::Refused => Fault::NoPlace.whole(),
                     };
-                    return Ok(Step::Broken { bytes: line, lines: 1, faulty });
+                    return Ok(Step::Broken { bytes: line, lines: 1, target: named(bytes, targets), faulty });
                 }
             }
         }
@@ -243,6 +243,12 @@ impl LineProtocol {
             Some(_) => Err(BAD),
         }
     }
+}
+
+/// The target that a line names, whatever is broken behind its name.
+fn named(bytes: &[u8], targets: &Targets) -> Option<usize> {
+    let (name, _) = Text { rest: bytes.trim_ascii_start(), last: true }.until([b',', b' ']).ok()?;
+    targets.names.get(name).copied()
 }
 
 /// Text that is taken off from its front.

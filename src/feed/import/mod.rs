@@ -15,6 +15,7 @@
 //! **Invariant:** memory is bounded by `chunk_bytes`, whatever the source is; after a crash by some hundred bytes a row of
 //! one such piece.
 
+mod arrow_source;
 mod cell;
 mod csv;
 mod fault;

@@ -128,7 +128,8 @@ impl Import {
     }
 
     /// InfluxDB line protocol, times in nanoseconds unless said otherwise. Lines name their tables; tables and fields that
-    /// are not there are made, with names in lower case and `_` for what is no letter or digit. A table's tags are those
+    /// are not there are made, with names in lower case and `_` for what is no letter or digit. Lines name their columns
+    /// too: `time`, `date_and_clock`, `rename` and `constant` are refused. A table's tags are those
     /// that the first piece of content gives it; a tag that a line lacks is `-`, see [`absent_tag`](Self::absent_tag).
     pub fn line_protocol() -> Self {
         Self { absent_tag: Some("-".into()), ..Self::new(Format::LineProtocol, None).unix_nanos() }
@@ -198,7 +199,8 @@ impl Import {
         self
     }
 
-    /// Times without an offset are a wall clock of this zone of the IANA database; UTC if nothing is said.
+    /// Times without an offset are a wall clock of this zone of the IANA database; UTC if nothing is said. Arrow's times
+    /// without a zone, and its dates, are such times.
     pub fn zone(mut self, name: impl Into<String>) -> Self {
         self.zone = Some(name.into());
         self
@@ -270,7 +272,7 @@ impl Import {
         self
     }
 
-    /// Lines before the header.
+    /// Lines before the header. A source that has fewer is refused.
     pub fn skip_lines(mut self, lines: u64) -> Self {
         self.skipped_lines = lines;
         self
@@ -310,13 +312,13 @@ impl Import {
         self
     }
 
-    /// Longest record: 1 MiB.
+    /// Longest record: 1 MiB. A longer one is broken, a row of Arrow's too.
     pub fn record_bytes_max(mut self, bytes: usize) -> Self {
         self.limits.record_bytes_max = bytes;
         self
     }
 
-    /// Most columns of a record: 4,096.
+    /// Most columns of a record of text: 4,096.
     pub fn columns_max(mut self, columns: usize) -> Self {
         self.limits.columns_max = columns;
         self
@@ -328,7 +330,7 @@ impl Import {
         self
     }
 
-    /// How many times as large as its source content may be, beyond its first 64 MiB: 200.
+    /// How many times as large as its source content of text may be, beyond its first 64 MiB: 200.
     pub fn expansion_max(mut self, times: u64) -> Self {
         self.limits.expansion_max = times;
         self

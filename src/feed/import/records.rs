@@ -5,7 +5,7 @@ use super::csv::Csv;
 use super::fault::Faulty;
 use super::json::JsonLines;
 use super::line_protocol::LineProtocol;
-use super::rows;
+use super::rows::Rows;
 use super::targets::Targets;
 use crate::error::Result;
 
@@ -14,8 +14,8 @@ use crate::error::Result;
 pub(crate) enum Step {
     /// A record, whose cells were given; for the target of that number.
     Row { bytes: usize, lines: u64, target: usize },
-    /// A record that cannot be split.
-    Broken { bytes: usize, lines: u64, faulty: Faulty },
+    /// A record that cannot be split, and the target it names, if it names one.
+    Broken { bytes: usize, lines: u64, target: Option<usize>, faulty: Faulty },
     /// Nothing that means anything.
     Blank { bytes: usize, lines: u64 },
     /// More bytes of one record than it may have, and its end is not in sight.
@@ -24,13 +24,27 @@ pub(crate) enum Step {
     More,
 }
 
+impl Step {
+    /// How long it is.
+    #[inline]
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::Row { bytes, .. }
+            | Self::Broken { bytes, .. }
+            | Self::Blank { bytes, .. }
+            | Self::Endless { bytes } => bytes,
+            Self::More => 0,
+        }
+    }
+}
+
 /// How a source is split.
 pub(crate) enum Records {
     Csv(Csv),
     Json(JsonLines),
     Line(LineProtocol),
     /// Arrow's rows, in this crate's own coding.
-    Rows,
+    Rows(Rows),
 }
 
 impl Records {
@@ -54,7 +68,7 @@ impl Records {
             Self::Csv(csv) => Ok(csv.next(bytes, last, cells)),
             Self::Json(lines) => Ok(lines.next(bytes, last, cells)),
             Self::Line(lines) => lines.next(bytes, last, cells, targets),
-            Self::Rows => Ok(rows::next(bytes, cells)),
+            Self::Rows(rows) => Ok(rows.next(bytes, cells)),
         }
     }
 }

@@ -27,6 +27,8 @@ const TEXT: u8 = 6;
 const DECIMAL: u8 = 7;
 const TIME: u8 = 8;
 const NESTED: u8 = 9;
+/// A time that nanoseconds cannot hold.
+const FAR: u8 = 10;
 
 /// Gives the rows of batches as bytes, a batch at a time.
 pub(crate) struct Coded<'a> {
@@ -56,13 +58,15 @@ impl<'a> Coded<'a> {
         self.bytes.clear();
         self.at = 0;
         let columns = batch.columns().iter().zip(self.schema.fields());
-        let columns: Vec<ArrayRef> = columns
-            .map(|(column, field)| plain(column).map_err(|error| wrong(format!("column {:?}: {error}", field.name()))))
+        let columns: Vec<Column> = columns
+            .map(|(column, field)| {
+                Column::new(column).map_err(|error| wrong(format!("column {:?}: {error}", field.name())))
+            })
             .collect::<Result<_, _>>()?;
         for row in 0..batch.num_rows() {
             let start = self.bytes.len();
             self.bytes.extend_from_slice(&[0; 4]);
-            columns.iter().for_each(|column| encode(column, row, &mut self.bytes));
+            columns.iter().for_each(|column| column.encode(row, &mut self.bytes));
             let len = u32::try_from(self.bytes.len() - start - 4)
                 .map_err(|_| wrong(format!("row {row} of a batch has more than 4 GiB")))?;
             if let Some(head) = self.bytes.get_mut(start..start + 4) {
@@ -90,7 +94,33 @@ impl std::io::Read for Coded<'_> {
     }
 }
 
-/// A column as one of the types that cells have; all others are nested to them.
+/// A column of a batch.
+struct Column {
+    /// As it came, but for a dictionary.
+    given: ArrayRef,
+    /// As one of the types that cells have; all others are nested to them.
+    plain: ArrayRef,
+}
+
+impl Column {
+    fn new(column: &ArrayRef) -> arrow::error::Result<Self> {
+        let given = match column.data_type() {
+            DataType::Dictionary(_, value) => return Self::new(&cast(column, &value.as_ref().clone())?),
+            _ => Arc::clone(column),
+        };
+        Ok(Self { plain: plain(&given)?, given })
+    }
+
+    fn encode(&self, row: usize, out: &mut Vec<u8>) {
+        if self.plain.is_null(row) && self.given.is_valid(row) {
+            // Nothing but a time is too large to be plain.
+            return out.push(FAR);
+        }
+        encode(&self.plain, row, out);
+    }
+}
+
+/// A column as one of the types that cells have; null where that cannot hold what is there.
 fn plain(column: &ArrayRef) -> arrow::error::Result<ArrayRef> {
     let to = match column.data_type() {
         DataType::Float16 | DataType::Float32 => DataType::Float64,
@@ -103,14 +133,21 @@ fn plain(column: &ArrayRef) -> arrow::error::Result<ArrayRef> {
         DataType::Timestamp(unit, zone) if *unit != TimeUnit::Nanosecond => {
             DataType::Timestamp(TimeUnit::Nanosecond, zone.clone())
         }
-        DataType::Date32 | DataType::Date64 => DataType::Timestamp(TimeUnit::Nanosecond, None),
-        DataType::Dictionary(_, value) => {
-            let value = (**value).clone();
-            return plain(&cast(column, &value)?);
-        }
+        DataType::Date32 => DataType::Timestamp(TimeUnit::Nanosecond, None),
+        // Its cast to nanoseconds does not look whether they fit.
+        DataType::Date64 => return plain(&cast(column, &DataType::Timestamp(TimeUnit::Millisecond, None))?),
         _ => return Ok(Arc::clone(column)),
     };
     cast(column, &to)
+}
+
+/// Whether a column has times without an offset, which are a wall clock.
+fn is_wall(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64 => true,
+        DataType::Dictionary(_, value) => is_wall(value),
+        _ => false,
+    }
 }
 
 fn encode(column: &ArrayRef, row: usize, out: &mut Vec<u8>) {
@@ -154,19 +191,41 @@ fn encode(column: &ArrayRef, row: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// The first row of `bytes`, into `cells`. A line is a row.
-pub(crate) fn next<'b>(bytes: &'b [u8], cells: &mut Vec<Cell<'b>>) -> Step {
-    cells.clear();
-    let Some((len, rest)) = bytes.split_first_chunk::<4>() else { return Step::More };
-    let len = u32::from_le_bytes(*len) as usize;
-    let Some(mut row) = rest.get(..len) else { return Step::More };
-    while !row.is_empty() {
-        match cell(&mut row) {
-            Some(cell) => cells.push(cell),
-            None => return Step::Broken { bytes: len + 4, lines: 1, faulty: Fault::WrongColumns.whole() },
-        }
+/// Reads rows back from their bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Rows {
+    record_bytes_max: usize,
+    /// Of each column, whether its times are a wall clock: what a time means is for its type to say, and its bytes are the
+    /// same.
+    walls: Vec<bool>,
+}
+
+impl Rows {
+    pub(crate) fn new(schema: &SchemaRef, record_bytes_max: usize) -> Self {
+        let walls = schema.fields().iter().map(|field| is_wall(field.data_type())).collect();
+        Self { record_bytes_max, walls }
     }
-    Step::Row { bytes: len + 4, lines: 1, target: 0 }
+
+    /// The first row of `bytes`, into `cells`. A line is a row.
+    pub(crate) fn next<'b>(&self, bytes: &'b [u8], cells: &mut Vec<Cell<'b>>) -> Step {
+        cells.clear();
+        let Some((len, rest)) = bytes.split_first_chunk::<4>() else { return Step::More };
+        let len = u32::from_le_bytes(*len) as usize;
+        let Some(mut row) = rest.get(..len) else { return Step::More };
+        let broken = |fault: Fault| Step::Broken { bytes: len + 4, lines: 1, target: Some(0), faulty: fault.whole() };
+        if len > self.record_bytes_max {
+            return broken(Fault::TooLong);
+        }
+        while !row.is_empty() {
+            let is_wall = self.walls.get(cells.len()).is_some_and(|wall| *wall);
+            match cell(&mut row) {
+                Some(Cell::Time(nanos)) if is_wall => cells.push(Cell::Wall(nanos)),
+                Some(cell) => cells.push(cell),
+                None => return broken(Fault::WrongColumns),
+            }
+        }
+        Step::Row { bytes: len + 4, lines: 1, target: 0 }
+    }
 }
 
 fn cell<'b>(row: &mut &'b [u8]) -> Option<Cell<'b>> {
@@ -194,6 +253,7 @@ fn cell<'b>(row: &mut &'b [u8]) -> Option<Cell<'b>> {
         }
         TIME => Cell::Time(i64::from_le_bytes(*take(8)?.first_chunk()?)),
         NESTED => Cell::Nested,
+        FAR => Cell::Far,
         _ => return None,
     })
 }

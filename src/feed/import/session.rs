@@ -16,7 +16,7 @@ use super::targets::Targets;
 use super::{Import, Imported};
 use crate::care::progress::Meter;
 use crate::error::{Error, Result};
-use crate::model::quarantine::{Broken, Origin};
+use crate::model::quarantine::{self, Broken, Origin};
 use crate::model::{TableId, Time, json};
 
 /// Content by which an `open` is known again.
@@ -41,6 +41,7 @@ pub(crate) struct Session {
     compare: Option<Compare>,
     /// Of this import.
     total: Sums,
+    /// The quarantine, once it may have lines of this source that are not synced.
     quarantine: Option<TableId>,
 }
 
@@ -120,16 +121,18 @@ impl Session {
                 continue;
             }
             self.open(input.bytes())?;
-            let ended = input.ended();
-            let used = self.take(input.bytes(), ended && last, ended)?;
+            // What was read to be compared may be more than a piece.
+            let piece = input.bytes().get(..wanted).unwrap_or(input.bytes());
+            let ended = input.ended() && piece.len() == input.bytes().len();
+            let (used, looked_at) = (self.take(piece, ended && last, ended)?, piece.len());
             input.consume(used);
             wanted = chunk;
             if used == 0 {
                 if ended {
                     return Ok(());
                 }
-                // A record that is longer than what was read of it.
-                wanted = input.bytes().len() * 2;
+                // A record that is longer than what was looked at of it.
+                wanted = looked_at * 2;
             }
         }
     }
@@ -172,10 +175,13 @@ impl Session {
     fn skip_known(&mut self, input: &mut Input<'_>, meter: &mut Meter<'_>) -> Result<bool> {
         let (host, anchor) = (&*self.host, self.at.anchor);
         let mut known = host.ledger().done(host, anchor)?;
-        if let Some(longest) = known.first() {
-            input.fill(usize::try_from(longest.sums.bytes).unwrap_or(usize::MAX), meter)?;
+        let begun = host.ledger().open(host, anchor)?;
+        // An import that was cut may have read more at once than this one does.
+        let wanted = known.first().map(|longest| longest.sums.bytes).into_iter();
+        if let Some(wanted) = wanted.chain(begun.iter().map(|opened| opened.head_bytes)).max() {
+            input.fill(usize::try_from(wanted).unwrap_or(usize::MAX), meter)?;
         }
-        for opened in host.ledger().open(host, anchor)? {
+        for opened in begun {
             let head = usize::try_from(opened.head_bytes).ok().and_then(|len| input.bytes().get(..len));
             if head.is_some_and(|head| anchor.after(head) == opened.head) && !self.opened.contains(&opened) {
                 self.unfinished.push(opened);
@@ -205,7 +211,7 @@ impl Session {
     }
 
     fn is_text(&self) -> bool {
-        !matches!(self.records, Records::Rows)
+        !matches!(self.records, Records::Rows(_))
     }
 
     fn count(&mut self, more: Sums) {
@@ -225,27 +231,29 @@ impl Session {
         }
     }
 
-    /// Notes that rows come, before the first does.
+    /// Notes that rows come, before the first does, and of which imports there may be rows.
+    ///
+    /// **Invariant:** the windows of what is noted are as wide as that of this import, so the next one finds all its rows.
     fn open(&mut self, bytes: &[u8]) -> Result<()> {
-        if !self.opened.is_empty() {
-            return Ok(());
-        }
+        let limits = &self.import.limits;
+        // A piece ends with its last whole record, and a long record may make it longer.
+        let window_bytes = 2 * (limits.chunk_bytes + 2 * limits.record_bytes_max) as u64;
         if !self.unfinished.is_empty() {
-            self.opened = std::mem::take(&mut self.unfinished);
-            let window_bytes = self.opened.iter().map(|opened| opened.window_bytes).max().unwrap_or_default();
-            let ids: Vec<String> = self.opened.iter().map(Opened::id).collect();
-            self.compare = Some(Compare::new(&*self.host, &ids, window_bytes)?);
+            let found = std::mem::take(&mut self.unfinished);
+            let widest = found.iter().map(|opened| opened.window_bytes).max().unwrap_or_default();
+            let ids: Vec<String> = found.iter().map(Opened::id).collect();
+            self.compare = Some(Compare::new(&*self.host, &ids, widest)?);
+            // Lines that are known by now were published, and may not be synced.
+            let view = self.host.core().view.load();
+            self.quarantine = view.table(quarantine::TABLE).map(|table| table.schema.id);
+            self.opened.extend(found);
+        }
+        if self.opened.iter().any(|opened| opened.window_bytes >= window_bytes) {
             return Ok(());
         }
         let head = bytes.get(..HEAD_BYTES.min(bytes.len())).unwrap_or_default();
-        let limits = &self.import.limits;
-        let opened = Opened {
-            anchor: self.at.anchor,
-            head_bytes: head.len() as u64,
-            head: self.at.anchor.after(head),
-            // A piece ends with its last whole record, and a long record may make it longer.
-            window_bytes: 2 * (limits.chunk_bytes + 2 * limits.record_bytes_max) as u64,
-        };
+        let (anchor, head_bytes) = (self.at.anchor, head.len() as u64);
+        let opened = Opened { anchor, head_bytes, head: anchor.after(head), window_bytes };
         self.host.ledger().begin(&*self.host, self.about(), opened)?;
         self.opened.push(opened);
         Ok(())
@@ -295,20 +303,24 @@ impl Session {
         let mut at = self.rest_of_row(bytes, ended && last, known.as_ref())?;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let step = self.records.next(rest, last, &mut cells, &mut self.targets)?;
+            // A piece that was made longer for one record has no others, so that it keeps within its window.
+            if at > 0 && at + step.bytes() > 2 * self.import.limits.chunk_bytes {
+                break;
+            }
             let (len, lines) = match step {
                 Step::Row { bytes: len, lines, target } => {
                     self.row(rest.get(..len).unwrap_or_default(), &cells, target, known.as_mut())?;
                     (len, lines)
                 }
-                Step::Broken { bytes: len, lines, faulty } => {
-                    self.broken(rest.get(..len).unwrap_or_default(), &cells, 0, faulty, known.as_ref())?;
+                Step::Broken { bytes: len, lines, target, faulty } => {
+                    self.broken(rest.get(..len).unwrap_or_default(), &cells, target, faulty, known.as_ref())?;
                     (len, lines)
                 }
                 Step::Blank { bytes: len, lines } => (len, lines),
                 // Looked at again with more behind it; what has no end even then is taken as far as it goes.
                 Step::Endless { .. } if at > 0 || !ended && rest.len() < self.import.limits.chunk_bytes => break,
                 Step::Endless { bytes: len } => {
-                    self.broken(rest, &[], 0, Fault::TooLong.whole(), known.as_ref())?;
+                    self.broken(rest, &[], None, Fault::TooLong.whole(), known.as_ref())?;
                     (len, 1)
                 }
                 Step::More => break,
@@ -332,7 +344,7 @@ impl Session {
             return Ok(if len > self.import.limits.record_bytes_max { len } else { 0 });
         }
         self.at.line -= 1;
-        let put = self.broken(text, &[], 0, Fault::CutRow.whole(), known);
+        let put = self.broken(text, &[], None, Fault::CutRow.whole(), known);
         self.at.line += 1;
         put.map(|()| len)
     }
@@ -379,20 +391,20 @@ impl Session {
                 Ok(())
             }
             Ok(Ok(Taken::Timed(reason, time_ns, row))) => {
-                self.put(number, reason, Some(Time::from_nanos(time_ns)), row, (None, None, ""))
+                self.put(Some(number), reason, Some(Time::from_nanos(time_ns)), row, (None, None, ""))
             }
             Ok(Err(error)) => Err(error),
-            Err(faulty) => self.broken(record, cells, number, faulty, None),
+            Err(faulty) => self.broken(record, cells, Some(number), faulty, None),
         }
     }
 
-    /// Puts a record that is no row into quarantine.
+    /// Puts a record that is no row into quarantine; without a target, for the import's table.
     #[cold]
     fn broken(
         &mut self,
         record: &[u8],
         cells: &[Cell<'_>],
-        target: usize,
+        target: Option<usize>,
         faulty: Faulty,
         known: Option<&Known>,
     ) -> Result<()> {
@@ -413,25 +425,26 @@ impl Session {
     }
 
     /// The name of a column of the source; in line protocol, of the table.
-    fn column_name(&self, target: usize, column: usize) -> Option<String> {
+    fn column_name(&self, target: Option<usize>, column: usize) -> Option<String> {
         if !matches!(self.records, Records::Line(_)) {
             return self.names.get(column).cloned();
         }
-        let schema = self.targets.list.get(target)?.schema();
+        let schema = self.targets.list.get(target?)?.schema();
         let name = schema.arrow().fields().get(column)?.name();
         Some(name.clone())
     }
 
     fn put(
         &mut self,
-        target: usize,
+        target: Option<usize>,
         reason: &'static str,
         time: Option<Time>,
         row: String,
         (column, value, message): (Option<String>, Option<String>, &str),
     ) -> Result<()> {
         let import = self.opened.first().map(Opened::id).unwrap_or_default();
-        let table = self.targets.list.get(target).map(|target| target.schema().name.clone());
+        let target = target.and_then(|target| self.targets.list.get(target));
+        let table = target.map(|target| target.schema().name.clone());
         let origin = Origin {
             file: &self.source,
             line: self.at.line,

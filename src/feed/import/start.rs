@@ -1,25 +1,22 @@
 //! The beginning of an import: the source is opened, its header read, its columns mapped.
 
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use arrow::datatypes::SchemaRef;
-use arrow::ipc::reader::{FileReader, StreamReader};
-use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::file::reader::{ChunkReader, Length};
 
+use super::arrow_source::{arrow_file, arrow_reader};
 use super::cell::{Cell, Reading};
 use super::csv::Csv;
 use super::host::Host;
-use super::input::{FileRead, Input, failed};
+use super::input::Input;
 use super::json::JsonLines;
 use super::ledger::Place;
 use super::line_protocol::LineProtocol;
 use super::options::Format;
 use super::records::{Records, Step};
-use super::rows::Coded;
+use super::rows::{Coded, Rows};
 use super::session::Session;
 use super::source::Kind as SourceKind;
 use super::targets::{Kind, Mapping, TagSource, Targets, TimeSource};
@@ -30,8 +27,6 @@ use crate::error::{Error, Result};
 use crate::fs::File;
 use crate::model::{TableSchema, imports, names};
 
-/// Rows of an Arrow batch at a time.
-const BATCH_ROWS: usize = 8_192;
 /// Smallest piece, so that a sync covers more than itself.
 const CHUNK_BYTES_MIN: usize = 4 << 10;
 const CHUNK_BYTES_MAX: usize = 256 << 20;
@@ -69,7 +64,7 @@ pub(crate) fn import(
     let mut meter = Meter::new("import", total_bytes, report);
     let mut input = Input::new(name, reader, schema.is_none(), &import.limits)?;
     let Some(mut session) = ready.begin(host, &mut input, schema.as_ref(), true, &mut meter)? else {
-        return Ok(Imported::default());
+        return ready.without_head(&input);
     };
     session.advance(&mut input, true, &mut meter)?;
     session.end()
@@ -79,135 +74,6 @@ pub(crate) fn import(
 pub(crate) fn open(host: &dyn Host, path: &Path) -> Result<Arc<dyn File>> {
     let gone = || Error::io("opening", path, std::io::ErrorKind::NotFound.into());
     host.core().fs.open_read(path)?.ok_or_else(gone)
-}
-
-/// A file's content, and its columns if it says them.
-fn arrow_file<'a>(name: &str, import: &Import, file: Arc<dyn File>) -> Result<(Box<dyn Read + 'a>, Option<SchemaRef>)> {
-    let wrong = |message: String| Error::import(name, 0, message);
-    let is_ipc_file = || -> Result<bool> {
-        let mut magic = [0; 6];
-        Ok(file.len()? >= 12 && file.read_at(&mut magic, 0).map(|()| magic == *b"ARROW1")?)
-    };
-    match import.format {
-        Format::Parquet => {
-            let chunks = Chunks(file);
-            let options = ArrowReaderOptions::new();
-            let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(chunks, options);
-            let builder = builder.map_err(|error| wrong(error.to_string()))?;
-            let metadata = builder.metadata();
-            let content: i64 = metadata.row_groups().iter().map(|group| group.total_byte_size().max(0)).sum();
-            let limit = import.limits.content_bytes_max;
-            if content.unsigned_abs() > limit {
-                return Err(Error::LimitExceeded {
-                    limit: "content_bytes_max",
-                    max: limit,
-                    found: content.unsigned_abs(),
-                    place: format!("{name:?}"),
-                });
-            }
-            let schema = builder.schema().clone();
-            let batches = builder.with_batch_size(BATCH_ROWS).build().map_err(|error| wrong(error.to_string()))?;
-            let source = name.to_string();
-            let batches = batches.map(move |batch| batch.map_err(|error| Error::import(&source, 0, error.to_string())));
-            Ok((Box::new(Coded::new(name.into(), schema.clone(), Box::new(batches))), Some(schema)))
-        }
-        Format::ArrowIpc if is_ipc_file()? => {
-            let read = Seeking { read: FileRead::new(file.clone(), 0)?, file };
-            let reader = FileReader::try_new(read, None).map_err(|error| wrong(error.to_string()))?;
-            let (schema, source) = (reader.schema(), name.to_string());
-            let batches = reader.map(move |batch| batch.map_err(|error| Error::import(&source, 0, error.to_string())));
-            Ok((Box::new(Coded::new(name.into(), schema.clone(), Box::new(batches))), Some(schema)))
-        }
-        _ => arrow_reader(name, import, Box::new(FileRead::new(file, 0)?)),
-    }
-}
-
-/// A reader's content, and its columns if it says them.
-fn arrow_reader<'a>(
-    name: &str,
-    import: &Import,
-    reader: Box<dyn Read + 'a>,
-) -> Result<(Box<dyn Read + 'a>, Option<SchemaRef>)> {
-    let wrong = |message: String| Error::import(name, 0, message);
-    match import.format {
-        Format::Parquet => Err(wrong("Parquet is read from its end: give the file".into())),
-        Format::ArrowIpc => {
-            let reader = StreamReader::try_new(BufReader::new(stream(name, reader)?), None);
-            let reader = reader.map_err(|error| wrong(error.to_string()))?;
-            let (schema, source) = (reader.schema(), name.to_string());
-            let batches = reader.map(move |batch| batch.map_err(|error| Error::import(&source, 0, error.to_string())));
-            Ok((Box::new(Coded::new(name.into(), schema.clone(), Box::new(batches))), Some(schema)))
-        }
-        _ => Ok((reader, None)),
-    }
-}
-
-/// A reader that was seen to begin as an Arrow stream does: Arrow's own makes room for whatever length other bytes spell.
-fn stream<'a>(name: &str, mut reader: Box<dyn Read + 'a>) -> Result<Box<dyn Read + 'a>> {
-    const SCHEMA_BYTES_MAX: u32 = 64 << 20;
-    let mut head = Vec::new();
-    reader.by_ref().take(8).read_to_end(&mut head).map_err(|error| failed(name, error))?;
-    let mut words = head.chunks_exact(4).filter_map(|word| word.first_chunk()).map(|word| u32::from_le_bytes(*word));
-    // The length of the schema is behind a marker, or first in streams of old.
-    let length = words.find(|word| *word != u32::MAX);
-    if length.is_none_or(|length| length > SCHEMA_BYTES_MAX) {
-        return Err(Error::import(name, 0, "this is no Arrow IPC stream"));
-    }
-    Ok(Box::new(std::io::Cursor::new(head).chain(reader)))
-}
-
-/// A file as the Parquet reader wants it.
-struct Chunks(Arc<dyn File>);
-
-impl Length for Chunks {
-    fn len(&self) -> u64 {
-        self.0.len().unwrap_or(0)
-    }
-}
-
-impl ChunkReader for Chunks {
-    type T = BufReader<FileRead>;
-
-    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
-        let external = |error: Error| parquet::errors::ParquetError::External(Box::new(error));
-        Ok(BufReader::new(FileRead::new(self.0.clone(), start).map_err(external)?))
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        let past = || parquet::errors::ParquetError::EOF("a piece that the file says it has is not there".into());
-        // Before room is made for what a hostile file claims.
-        if start.checked_add(length as u64).is_none_or(|end| end > self.len()) {
-            return Err(past());
-        }
-        let mut bytes = vec![0; length];
-        self.0.read_at(&mut bytes, start).map_err(|_| past())?;
-        Ok(bytes.into())
-    }
-}
-
-/// A file as Arrow's reader wants it.
-struct Seeking {
-    file: Arc<dyn File>,
-    read: FileRead,
-}
-
-impl Read for Seeking {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        self.read.read(out)
-    }
-}
-
-impl std::io::Seek for Seeking {
-    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
-        let (from, by) = match to {
-            std::io::SeekFrom::Start(at) => (at, 0),
-            std::io::SeekFrom::End(by) => (self.read.end(), by),
-            std::io::SeekFrom::Current(by) => (self.read.at(), by),
-        };
-        let at = from.checked_add_signed(by).ok_or(std::io::ErrorKind::InvalidInput)?;
-        self.read = FileRead::new(self.file.clone(), at).map_err(std::io::Error::other)?;
-        Ok(at)
-    }
 }
 
 /// An import that was checked.
@@ -239,11 +105,22 @@ impl Ready {
         }
         let line_ends = [b'\n', b'\r'];
         let special = [Some(import.delimiter), import.quote, import.comment];
+        let is_twice = |byte: &Option<u8>| byte.is_some() && special.iter().filter(|other| *other == byte).count() > 1;
         if special.iter().flatten().any(|byte| line_ends.contains(byte))
-            || Some(import.delimiter) == import.quote
+            || special.iter().any(is_twice)
             || import.format == Format::Csv && import.quote.is_none() && import.notation.point == import.delimiter
         {
             return wrong("delimiter, quote, comment and decimal point differ, and none ends a line".into());
+        }
+        if import.notation.group == Some(import.notation.point) {
+            return wrong("the decimal point and the separator of thousands differ: say decimal_comma() too".into());
+        }
+        let is_plain = import.time == names::TIME && import.clock.is_none();
+        let is_own = is_plain && import.renamed.is_empty() && import.constants.is_empty();
+        if import.format == Format::LineProtocol && !is_own {
+            return wrong(
+                "line protocol names its columns itself: time, date_and_clock, rename and constant do nothing".into(),
+            );
         }
         let schema = match &import.table {
             None => None,
@@ -295,7 +172,7 @@ impl Ready {
                 let names: Vec<String> = columns.fields().iter().map(|field| field.name().clone()).collect();
                 let types: Vec<String> = columns.fields().iter().map(|field| field.data_type().to_string()).collect();
                 start = root.after(format!("{names:?}{types:?}").as_bytes());
-                (Records::Rows, names)
+                (Records::Rows(Rows::new(columns, record_bytes_max)), names)
             }
             (Format::LineProtocol, _) => {
                 let columns_max = import.limits.columns_max;
@@ -329,6 +206,22 @@ impl Ready {
         let source = input.name.clone();
         let session = Session::new(host.clone(), import.clone(), source, (records, targets), names, (start, line));
         Ok(Some(session))
+    }
+
+    /// What a source is whose head is not there: an empty one has no rows, and of any other they would be left out unseen.
+    fn without_head(&self, input: &Input<'_>) -> Result<Imported> {
+        let skipped = self.import.skipped_lines;
+        // Without lines that are skipped, and with nothing behind it, all of it is blank.
+        if input.ended() && (skipped == 0 || input.bytes().is_empty()) {
+            return Ok(Imported::default());
+        }
+        let len = input.bytes().len();
+        let where_it_is_not = match (input.ended(), skipped) {
+            (true, _) => format!("the source ends before its header: skip_lines is {skipped}"),
+            (false, 0) => format!("the header does not end within {len} bytes: chunk_bytes is how far it may go"),
+            (false, _) => format!("the header is not within {len} bytes, behind {skipped} lines: see chunk_bytes"),
+        };
+        Err(Error::import(&input.name, 1, where_it_is_not))
     }
 
     /// A byte-order mark says nothing in UTF-8; another coding is refused.

@@ -217,8 +217,9 @@ fn read_time<'a>(
     match date {
         Cell::Text(text) if !reading.is_null(date) => time.read(text.trim_ascii()).map_err(at),
         Cell::Time(nanos) => Ok(nanos),
-        Cell::I64(count) if matches!(time.order, super::time::Order::Unix(_)) => {
-            time.read(count.to_string().as_bytes()).map_err(at)
+        Cell::Wall(nanos) => time.wall(nanos).map_err(at),
+        Cell::I64(_) | Cell::U64(_) if matches!(time.order, super::time::Order::Unix(_)) => {
+            time.read(date.to_text().as_bytes()).map_err(at)
         }
         Cell::Quoted(b"", _) => Err(at(Fault::NoTime)),
         Cell::Quoted(..) => {

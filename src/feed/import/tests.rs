@@ -16,6 +16,8 @@ use arrow::util::display::array_value_to_string;
 use super::{Import, Imported, Source, Twice};
 use crate::prelude::*;
 
+mod typed;
+
 struct City {
     store: Store,
     dir: tempfile::TempDir,
@@ -138,6 +140,17 @@ fn a_source_that_is_not_what_was_said_is_refused_whole() {
         (csv.clone().chunk_bytes(1), "time,gate,level_cm\n", "chunk_bytes"),
         (csv.clone().delimiter(b'"'), "time,gate,level_cm\n", "differ"),
         (csv.clone(), "\u{feff}time,gate,\"level_cm\n", "header"),
+        (csv.clone().comment(b','), "time,gate,level_cm\n", "differ"),
+        (csv.clone().comment(b'"'), "time,gate,level_cm\n", "differ"),
+        (csv.clone().thousands(b'.'), "time,gate,level_cm\n", "decimal_comma"),
+        (Import::json_lines("water").decimal_comma().thousands(b','), "{}\n", "decimal_comma"),
+        (csv.clone().skip_lines(3), "time,gate,level_cm\n2026-11-24,a,1\n", "skip_lines is 3"),
+        (csv.clone().skip_lines(1), "time,gate,level_cm", "skip_lines is 1"),
+        (csv.clone().skip_lines(1), "time,gate,level_cm\n", "skip_lines is 1"),
+        (Import::line_protocol().time("when"), "water level=1 1\n", "line protocol"),
+        (Import::line_protocol().date_and_clock("day", "clock"), "water level=1 1\n", "line protocol"),
+        (Import::line_protocol().rename("x", "level"), "water level=1 1\n", "line protocol"),
+        (Import::line_protocol().constant("gate", "a"), "water level=1 1\n", "line protocol"),
         (Import::csv("nowhere"), "time\n", "unknown table"),
         (Import::csv("__quarantine"), "time\n", "unknown table"),
         (Import::parquet("water"), "PAR1", "give the file"),
@@ -147,7 +160,13 @@ fn a_source_that_is_not_what_was_said_is_refused_whole() {
         let error = city.refused(&import, text);
         assert!(error.contains(says), "{text:?}: {error}");
     }
-    assert_eq!(counts(city.take(&csv, "\u{feff}")), (0, 0, 0));
+    let small = || csv.clone().chunk_bytes(4 << 10).record_bytes_max(4 << 10);
+    let far = format!("{}time,gate,level_cm\n{NOON},a,1\n", "# a remark\n".repeat(1_000));
+    assert!(city.refused(&small().comment(b'#'), &far).contains("chunk_bytes"));
+    assert!(city.refused(&small().skip_lines(1_000), &far).contains("behind 1000 lines"));
+    for (import, text) in [(csv.clone(), "\u{feff}"), (csv.clone(), "\n \r\n"), (csv.clone().skip_lines(3), "")] {
+        assert_eq!(counts(city.take(&import, text)), (0, 0, 0), "{text:?}");
+    }
     assert!(city.rows("water").is_empty());
     let wide = [b"\xff\xfet\0i\0".as_slice()].concat();
     let error = city.store.import(&csv, Source::reader("wide", &*wide)).unwrap_err();

@@ -57,14 +57,25 @@ impl TimeReader {
             return unix(text, unit);
         }
         let Stamp { day, second, nanos, offset_s } = stamp(text, self.order).ok_or(Fault::BadTime)?;
-        let wall_s = day * 86_400 + second;
+        self.utc(day * 86_400 + second, nanos, offset_s)
+    }
+
+    /// Unix nanoseconds of a wall clock's.
+    pub(crate) fn wall(&mut self, nanos: i64) -> Result<i64, Fault> {
+        self.utc(nanos.div_euclid(SECOND), nanos.rem_euclid(SECOND), None)
+    }
+
+    /// Unix nanoseconds of a clock that says its offset, or else is the zone's.
+    fn utc(&mut self, wall_s: i64, nanos: i64, offset_s: Option<i64>) -> Result<i64, Fault> {
         let offset_s = match (offset_s, self.zone) {
             (Some(offset_s), _) => offset_s,
             (None, None) => 0,
             (None, Some(zone)) => self.offset(zone, wall_s)?,
         };
-        let nanos_of = |seconds: i64| seconds.checked_mul(SECOND)?.checked_add(nanos);
-        nanos_of(wall_s - offset_s).ok_or(Fault::BadTime)
+        let seconds = wall_s - offset_s;
+        // The first second of all begins before the first nanosecond.
+        let of = i128::from(seconds) * i128::from(SECOND) + i128::from(nanos);
+        i64::try_from(of).map_err(|_| Fault::BadTime)
     }
 
     /// What a zone's wall clock is ahead of UTC.

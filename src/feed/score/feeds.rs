@@ -12,9 +12,10 @@ use datafusion::logical_expr::{LogicalPlan, Union};
 use super::super::contract::Feed;
 use super::super::dimension;
 use super::super::registry::Version;
-use super::super::text::{before, name, nanos, number, text, time};
+use super::super::text::{before, name, number, text, time};
 use super::{AsOf, as_of, in_force};
 use crate::error::Error;
+use crate::model::time::nanos_of;
 use crate::model::{FieldType, Time, json, quarantine};
 use crate::query::extension::{Call, external};
 use crate::snapshot::TableView;
@@ -161,7 +162,7 @@ impl<'a> Judged<'a> {
     }
 
     fn cadence_ns(&self) -> i64 {
-        nanos(self.feed().cadence()).max(1)
+        nanos_of(self.feed().cadence()).max(1)
     }
 
     /// When the feed's last row is from, as a subquery. Where the store knows by itself, nothing is read; else whole segments
@@ -208,7 +209,7 @@ impl<'a> Judged<'a> {
         let late = match self.knows_arrival() {
             true => format!(
                 "CASE WHEN CAST(ingest_time AS BIGINT) - CAST(time AS BIGINT) > {} THEN 1 ELSE 0 END",
-                nanos(self.feed().lateness())
+                nanos_of(self.feed().lateness())
             ),
             false => "0".into(),
         };
@@ -272,7 +273,9 @@ impl<'a> Judged<'a> {
         }
         let mut which = String::new();
         for (tag, value) in &self.feed().rows {
-            // Quotes within values are escaped there, so that only a tag and its value can look like this.
+            // Rows that could be read are there as this crate's JSON, with quotes within values escaped, so that only a tag
+            // and its value can look like this. A record that an import could not read is there as it stood in its source:
+            // whose it is nobody knows, and it counts for no feed of some rows.
             let mut pair = String::new();
             json::quote(tag, &mut pair);
             pair.push(':');
@@ -295,7 +298,7 @@ impl<'a> Judged<'a> {
         let seconds = |duration: std::time::Duration| number(duration.as_secs_f64());
         let at = self.as_of.time.as_nanos();
         let age = format!("(CAST({at} AS BIGINT) - CAST(last_row AS BIGINT))");
-        let allowed = nanos(feed.cadence()).saturating_add(nanos(feed.lateness()));
+        let allowed = nanos_of(feed.cadence()).saturating_add(nanos_of(feed.lateness()));
         let expected = format!("greatest(series, {}) * {}", feed.series_expected.unwrap_or(0), self.slots());
         let share =
             |part: &str, of: &str| format!("CASE WHEN {of} > 0 THEN CAST({part} AS DOUBLE) / CAST({of} AS DOUBLE) END");

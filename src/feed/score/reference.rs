@@ -19,8 +19,10 @@ pub(in crate::feed) const FEEDS: Function = Function {
                   row. Rows are counted whose time is in the window that ends at as_of: the scorecard's, one cadence if \
                   that is longer, and not before the feed's first version. as_of is a constant; without it, now. Of a past \
                   moment, rows that came later are left out where the table keeps ingest times; quarantine counts by \
-                  arrival, and for a contract with `rows` what names them as system.quarantine's JSON does. A share of nothing is null. Errors: an argument that is no time. Cost: the window's rows of \
-                  each feed once, and its newest rows.",
+                  arrival, and for a contract with `rows` what names them as system.quarantine's JSON does: records that an \
+                  import could not read do not. A share of nothing is null. Errors: an argument that is no time. Cost: the \
+                  window's rows of each feed once, and its newest rows; of a past moment, where the table keeps ingest \
+                  times, all of its rows until then.",
         example: "SELECT feed, agency, age_s, in_cadence, present_share FROM feeds() ORDER BY feed",
     },
     plan: feeds::plan,

@@ -107,6 +107,80 @@ fn a_file_of_contracts_is_declared_whole_or_not_at_all() {
 }
 
 #[test]
+fn what_a_store_takes_it_reads_back() {
+    let from = at("2026-01-01T00:00:00Z");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kota");
+    let wide = || {
+        let schema = Schema::new("wide").tag("gate").cadence(HOUR);
+        let schema =
+            (0..=crate::Options::default().fields_max).fold(schema, |schema, n| schema.f64(format!("f{n}"), ""));
+        Feed::new("wide", "x".repeat(crate::Options::default().tag_bytes_max + 1), schema)
+    };
+    let options = || options().fields_max(100_000).tag_bytes_max(100_000).value_bytes_max(1 << 20);
+    let store = options().open(&path).unwrap();
+    store.declare_feed(&wide(), from).unwrap();
+    // No policy of a table is too long for its contract.
+    let long = Schema::new("long").tag("gate").f64("x", "").cadence(HOUR).retention(Duration::MAX);
+    let long =
+        Feed::new("long", "PUPR", long.future_max(Duration::MAX).partition(Duration::MAX - Duration::from_nanos(1)));
+    store.declare_feed(&long, from).unwrap();
+    let file = dir.path().join("wide.toml");
+    std::fs::write(&file, wide().to_toml()).unwrap();
+    assert!(!store.declare_feeds(&file, from).unwrap()[0].is_new);
+    // What does not read back changes nothing.
+    let twice = Schema::new("twice").tag("gate").f64("x", "").cadence(HOUR);
+    let twice = Feed::new("twice", "PUPR", twice).rows("gate", "a").rows("gate", "b");
+    let error = store.declare_feed(&twice, from).unwrap_err();
+    assert!(matches!(error, Error::InvalidFeed { .. }), "{error}");
+    assert!(store.existing("twice").is_err());
+    let contracts = "SELECT feed, contract FROM feed_contracts() ORDER BY feed";
+    let expected = [format!("long|{}", long.to_toml()), format!("wide|{}", wide().to_toml())];
+    assert_eq!(rows(&store, contracts), expected);
+    store.close().unwrap();
+    // Also where less is taken by now.
+    let store = super::options().open(&path).unwrap();
+    assert_eq!(rows(&store, contracts), expected);
+    assert!(matches!(store.declare_feed(&wide(), from), Err(Error::LimitExceeded { .. })));
+}
+
+#[test]
+fn feeds_and_what_they_say_of_columns_have_limits() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options().scorecard(crate::Scorecard::default().feeds_max(2));
+    let store = options.open(dir.path().join("kota")).unwrap();
+    let from = at("2026-01-01T00:00:00Z");
+    let feed = |name: &str| Feed::new(name, "PUPR", Schema::new("water").tag("gate").f64("x", "").cadence(HOUR));
+    let is_over = |error: Error| match error {
+        Error::LimitExceeded { limit, max, found, .. } => (limit, max, found),
+        other => panic!("{other}"),
+    };
+    for name in ["a", "b", "a"] {
+        store.declare_feed(&feed(name), from).unwrap();
+    }
+    assert_eq!(is_over(store.declare_feed(&feed("c"), from).unwrap_err()), ("feeds_max", 2, 3));
+    assert_eq!(store.declare_feed(&feed("b").owner("x"), from).unwrap().version, 2);
+    // One that has ended makes room, and needs it to begin anew.
+    store.retire_feed("a", from).unwrap();
+    store.declare_feed(&feed("c"), from).unwrap();
+    assert_eq!(is_over(store.declare_feed(&feed("a"), from).unwrap_err()), ("feeds_max", 2, 3));
+
+    let texts =
+        |count| (0..count).fold(Schema::new("texts").tag("gate").cadence(HOUR), |all, n| all.utf8(format!("t{n}"), ""));
+    let keys = |count| (0..count).fold(Feed::new("c", "PUPR", texts(count)), |feed, n| feed.key(format!("t{n}"), "d"));
+    assert_eq!(is_over(store.declare_feed(&keys(17), from).unwrap_err()), ("feed_keys_max", 16, 17));
+    assert!(store.existing("texts").is_err());
+    store.declare_feed(&keys(16), from).unwrap();
+    let numbers =
+        |count| (0..count).fold(Schema::new("many").tag("gate").cadence(HOUR), |all, n| all.f64(format!("x{n}"), ""));
+    let ranges =
+        |count| (0..count).fold(Feed::new("c", "PUPR", numbers(count)), |feed, n| feed.at_least(format!("x{n}"), 0.0));
+    assert_eq!(is_over(store.declare_feed(&ranges(257), from).unwrap_err()), ("feed_ranges_max", 256, 257));
+    store.declare_feed(&ranges(256), from).unwrap();
+    assert_eq!(rows(&store, "SELECT feed FROM feeds('2026-01-02') ORDER BY feed"), ["b", "c"]);
+}
+
+#[test]
 fn every_change_is_a_version_with_its_own_from_when() {
     let (store, dir) = city(HOUR);
     let (january, july, august) = (at("2026-01-01T00:00:00Z"), at("2026-07-01T00:00:00Z"), at("2026-08-01T00:00:00Z"));

@@ -83,6 +83,43 @@ fn a_batch_is_loaded_as_rows_are() {
     let batch = RecordBatch::try_from_iter([("key", key), ("value", value)]).unwrap();
     let loaded = store.load_dimension_batch(&dimension::target(), at("2026-01-01T00:00:00Z"), &batch).unwrap();
     assert_eq!(loaded.added, 2);
+    // Another spelling of text is text; what is no value of the attribute is refused, and not left out or taken as it is.
+    let large: ArrayRef = std::sync::Arc::new(arrow::array::LargeStringArray::from(vec![Some("%"), None]));
+    let dictionary = arrow::compute::cast(
+        batch.column(0),
+        &arrow::datatypes::DataType::Dictionary(
+            Box::new(arrow::datatypes::DataType::Int32),
+            Box::new(arrow::datatypes::DataType::Utf8),
+        ),
+    );
+    let spelled = RecordBatch::try_from_iter([("key", dictionary.unwrap()), ("unit", large)]).unwrap();
+    let loaded = store.load_dimension_batch(&dimension::target(), at("2025-01-01T00:00:00Z"), &spelled).unwrap();
+    assert_eq!(loaded.added, 2);
+    assert_eq!(rows(&store, "SELECT key, unit FROM dimension('target', '2025-02-01') ORDER BY key"), ["a|%", "b|"]);
+    let priced = Dimension::new("priced").decimal("cost", 9, 2, "IDR").count("number", "").number("share", "");
+    let decimal = |scale| {
+        let costs = arrow::array::Decimal128Array::from(vec![12_345, 1]).with_precision_and_scale(9, scale).unwrap();
+        std::sync::Arc::new(costs) as ArrayRef
+    };
+    let refused: [(&str, ArrayRef); 4] = [
+        ("cost", decimal(3)),
+        ("number", std::sync::Arc::new(arrow::array::Int32Array::from(vec![1, 2]))),
+        ("share", std::sync::Arc::new(arrow::array::Float32Array::from(vec![1.0, 2.0]))),
+        ("key", std::sync::Arc::new(arrow::array::Int64Array::from(vec![1, 2]))),
+    ];
+    for (name, column) in refused {
+        let mut columns = vec![(name, column)];
+        if name != "key" {
+            columns.push(("key", batch.column(0).clone()));
+        }
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let error = store.load_dimension_batch(&priced, at("2026-01-01T00:00:00Z"), &batch).unwrap_err();
+        assert!(matches!(error, Error::TypeConflict { .. }), "{name}: {error}");
+    }
+    assert_eq!(rows(&store, "SELECT key FROM dimension('priced')"), [""; 0]);
+    let exact = RecordBatch::try_from_iter([("key", batch.column(0).clone()), ("cost", decimal(2))]).unwrap();
+    store.load_dimension_batch(&priced, at("2026-01-01T00:00:00Z"), &exact).unwrap();
+    assert_eq!(rows(&store, "SELECT key, cost FROM dimension('priced') ORDER BY key"), ["a|123.45", "b|0.01"]);
     let again = store.load_dimension_batch(&dimension::target(), at("2026-02-01T00:00:00Z"), &batch).unwrap();
     assert_eq!(again.unchanged, 2);
     assert_eq!(rows(&store, "SELECT key, value FROM dimension('target') ORDER BY key"), ["a|3.5", "b|"]);

@@ -57,9 +57,16 @@ fn the_answers_are_those_of_the_text() {
             let both = [gate.into(), time.into()];
             let values: &[Parameter<'_>] =
                 if text.contains("$2") { &both } else { &both[..usize::from(text.contains("$1"))] };
-            let (found, wanted) =
-                (prepared.query(values).unwrap(), random.store.query(&plain(text, gate, time)).unwrap());
-            assert_eq!(found.to_string(), wanted.to_string(), "{text} with {gate} and {time}");
+            let plain = plain(text, gate, time);
+            let of_text = || random.store.query(&plain).unwrap().to_string();
+            // System tables show what compaction does between an answer and its like; it comes to an end.
+            let (found, wanted) = loop {
+                let (before, found) = (of_text(), prepared.query(values).unwrap().to_string());
+                if before == of_text() {
+                    break (found, before);
+                }
+            };
+            assert_eq!(found, wanted, "{text} with {gate} and {time}");
             assert_eq!(prepared.is_kept(), *is_kept, "{text}");
         }
     }

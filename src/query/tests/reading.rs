@@ -237,3 +237,12 @@ fn an_asof_join_needs_no_brackets() {
     let plan = engine.query(&format!("EXPLAIN SELECT * FROM {join}")).unwrap().to_string();
     assert!(plan.contains("AsofJoinExec: mode=index, match=[a.t >= b.t]"), "{plan}");
 }
+
+#[cfg(feature = "feed")]
+#[test]
+fn statements_of_one_moment_have_one_now() {
+    let (engine, _dir) = engine(Options::default());
+    let answers = engine.queries(&["SELECT now() AS n", "SELECT now() AS n", "SELECT now() AS n"]).unwrap();
+    let nows: Vec<_> = answers.iter().map(|rows| rows.i64(0, "n").unwrap()).collect();
+    assert!(nows.iter().all(|now| *now == nows[0]), "{nows:?}");
+}

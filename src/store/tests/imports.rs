@@ -190,6 +190,109 @@ fn a_kill_at_any_operation_doubles_nothing_and_loses_nothing() {
     }
 }
 
+/// Imports `text` in pieces of `chunk_bytes` until the machine stops before its operation `cut`; whether it did.
+fn stopped(fs: &Arc<SimFs>, text: &str, chunk_bytes: usize, cut: u64) -> bool {
+    fs.crash_at(fs.operations() + cut);
+    let import = how().chunk_bytes(chunk_bytes);
+    let result = open_sim(fs).and_then(|store| store.import(&import, Source::reader("numbers.csv", text.as_bytes())));
+    assert!(result.is_ok() || fs.is_gone(), "{result:?}");
+    fs.is_gone()
+}
+
+/// An empty store with the table.
+fn made(seed: u64) -> Arc<SimFs> {
+    let fs = SimFs::new(seed);
+    let store = open_sim(&fs).unwrap();
+    store.table(numbered()).unwrap();
+    store.close().unwrap();
+    fs.kill()
+}
+
+#[test]
+fn broken_lines_that_a_kill_left_are_durable_once_they_are_done() {
+    let text = text(0..40);
+    let mut cuts = 0;
+    for cut in 0.. {
+        let fs = made(cut);
+        if !stopped(&fs, &text, 4 << 10, cut) {
+            break;
+        }
+        cuts += 1;
+        let fs = fs.kill();
+        let store = open_sim(&fs).unwrap();
+        take(&store, &text).unwrap();
+        for seed in 0..4 {
+            let store = open_sim(&fs.crash(seed)).unwrap();
+            let place = format!("cut {cut}, seed {seed}");
+            check(&store, 40, &place);
+            assert_eq!(counts(take(&store, &text).unwrap()), (0, 40, 0), "{place}");
+        }
+    }
+    assert!(cuts > 20, "{cuts} cuts");
+}
+
+#[test]
+fn an_import_goes_on_in_pieces_of_another_size() {
+    const ROWS: i64 = 300;
+    let text = text(0..ROWS);
+    let (small, large) = (4 << 10, 64 << 10);
+    // Each life has its size of pieces; the last one ends, and the ones before are cut short.
+    for sizes in [[large, small, small], [small, large, small], [small, large, large], [large, small, large]] {
+        let mut cuts = 0;
+        for cut in (1..).step_by(3) {
+            let mut fs = made(cut);
+            let begun = stopped(&fs, &text, sizes[0], cut);
+            fs = fs.kill();
+            if begun {
+                stopped(&fs, &text, sizes[1], cut + 20);
+                fs = fs.kill();
+            }
+            let store = open_sim(&fs).unwrap();
+            let import = how().chunk_bytes(sizes[2]);
+            store.import(&import, Source::reader("numbers.csv", text.as_bytes())).unwrap();
+            check(&store, ROWS, &format!("{sizes:?}, cut {cut}"));
+            if !begun {
+                break;
+            }
+            cuts += 1;
+        }
+        assert!(cuts > 5, "{sizes:?}: {cuts} cuts");
+    }
+}
+
+#[test]
+fn a_row_that_is_longer_than_a_piece_widens_none() {
+    use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+    const ROWS: i64 = 1_200;
+    // The row in the middle is too long, and a piece as long as it would have many others.
+    let text_of = |number: i64| if number == 20 { "x".repeat(40 << 10) } else { format!("row {number}") };
+    let columns: [(&str, ArrayRef); 5] = [
+        ("when", Arc::new((0..ROWS).map(|number| Some(number * 1_000_000_000)).collect::<TimestampNanosecondArray>())),
+        ("writer", Arc::new((0..ROWS).map(|_| Some("a")).collect::<StringArray>())),
+        ("number", Arc::new((0..ROWS).map(Some).collect::<Int64Array>())),
+        ("half", Arc::new((0..ROWS).map(|number| Some(number as f64)).collect::<Float64Array>())),
+        ("text", Arc::new((0..ROWS).map(|number| Some(text_of(number))).collect::<StringArray>())),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let import = |store: &Store, chunk_bytes: usize| {
+        let how = Import::batches("numbered").time("when").chunk_bytes(chunk_bytes).record_bytes_max(1 << 10);
+        store.import(&how, Source::batches("memory", batch.schema(), [batch.clone()]))
+    };
+    for cut in 10.. {
+        let fs = made(cut);
+        fs.crash_at(fs.operations() + cut);
+        let result = open_sim(&fs).and_then(|store| import(&store, 4 << 10));
+        let store = open_sim(&fs.kill()).unwrap();
+        import(&store, 48 << 10).unwrap();
+        let rows: usize =
+            store.existing("numbered").unwrap().scan().unwrap().map(|batch| batch.unwrap().num_rows()).sum();
+        assert_eq!((rows, quarantined(&store)), (ROWS as usize - 1, [(21, 1)].into()), "cut {cut}");
+        if result.is_ok() {
+            break;
+        }
+    }
+}
+
 #[test]
 fn late_rows_are_the_same_ones_after_a_crash() {
     let schema = numbered().lateness(std::time::Duration::from_secs(3_600));

@@ -133,3 +133,27 @@ fn a_full_budget_is_an_error_until_a_reader_lets_go() {
     let _ = writer.append_to(series, time, &[Value::F64(0.0), Value::F64(accepted as f64)]).unwrap();
     assert_eq!(found(table.scan().unwrap()).len() as i64, accepted + 1);
 }
+
+#[test]
+fn rows_of_long_text_take_blocks_with_few_rows() {
+    // Seven of these fill a block, which had room for dozens of what rows used before.
+    let (long, short) = ("x".repeat(9_000), "y".repeat(600));
+    let fs = SimFs::new(6);
+    let store = open_sim(&fs).unwrap();
+    let table = store.table(numbered()).unwrap();
+    let mut writer = table.writer().unwrap();
+    for number in 0..500 {
+        let text = if number % 50 < 20 { &long } else { &short };
+        let appended =
+            writer.append_at(time_of(number), row! { writer: "a", number: number, text: text.as_str() }).unwrap();
+        assert_eq!(appended.accepted(), 1);
+        if number % 100 == 99 {
+            store.seal().unwrap();
+        }
+    }
+    let texts = table.scan().unwrap().map(|batch| {
+        let batch = batch.unwrap();
+        batch.column_by_name("text").unwrap().as_string_view().iter().map(|text| text.unwrap().len()).sum::<usize>()
+    });
+    assert_eq!(texts.sum::<usize>(), 200 * 9_000 + 300 * 600);
+}

@@ -29,6 +29,8 @@ pub struct Run {
     pub dir: PathBuf,
     /// The Python that has the peers' packages.
     pub python: PathBuf,
+    /// The program of the peers that only take rows.
+    pub others: PathBuf,
     /// `python/worker.py`.
     pub script: PathBuf,
     /// Questions of a type.
@@ -61,6 +63,7 @@ fn run() -> Outcome<Run> {
         dir: path("--dir", "peers-work").join(&scale_name),
         scale_name,
         python: path("--python", "python3"),
+        others: std::env::current_exe()?.with_file_name("others"),
         script: path("--script", "python/worker.py"),
         count: number("--questions", 20.0)? as usize,
         budget_s: number("--budget", 4.0)?,

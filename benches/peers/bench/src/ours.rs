@@ -1,10 +1,12 @@
 //! denyut, in three arms.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use denyut::arrow::array::RecordBatch;
 use denyut::prelude::*;
+use denyut::{Accelerations, Parameter, Prepared};
 use serde_json::{Value, json};
 
 use crate::data::groups;
@@ -38,7 +40,8 @@ fn open(path: &Path, arm: Arm) -> denyut::Result<Store> {
     // Rows of 2024 are as hot as a service's own of last week.
     let options = Store::options().query_threads(THREADS).cold_after(Duration::from_secs(50 * 365 * 86_400));
     match arm {
-        Arm::Shipped | Arm::Plain | Arm::Prepared => options.open(path),
+        Arm::Shipped | Arm::Prepared => options.open(path),
+        Arm::Plain => options.accelerations(Accelerations::none()).open(path),
     }
 }
 
@@ -47,6 +50,8 @@ pub struct Ours {
     path: PathBuf,
     arm: Arm,
     store: Option<Store>,
+    /// By text, of the store that is open.
+    prepared: HashMap<String, Prepared>,
 }
 
 impl Ours {
@@ -54,7 +59,7 @@ impl Ours {
     pub fn new(dir: &Path) -> Outcome<Self> {
         let (path, arm) = (dir.join("denyut"), Arm::Shipped);
         let store = Some(open(&path, arm)?);
-        Ok(Self { path, arm, store })
+        Ok(Self { path, arm, store, prepared: HashMap::new() })
     }
 
     fn store(&self) -> Outcome<&Store> {
@@ -63,6 +68,7 @@ impl Ours {
 
     fn switch(&mut self, arm: Arm) -> Outcome<()> {
         if arm != self.arm {
+            self.prepared.clear();
             if let Some(store) = self.store.take() {
                 store.close()?;
             }
@@ -83,7 +89,7 @@ impl Ours {
 
     /// Bytes of the store without live blocks, whose files are kept to be filled again; and bytes of these.
     fn bytes(&self) -> Outcome<(u64, u64)> {
-        let counters: std::collections::HashMap<_, _> = self.store()?.counters().into_iter().collect();
+        let counters: HashMap<_, _> = self.store()?.counters().into_iter().collect();
         let live = counters.get("live_block_bytes").copied().unwrap_or(0);
         Ok((bytes_below(&self.path)?.saturating_sub(live), live))
     }
@@ -170,6 +176,9 @@ impl Engine for Ours {
     }
 
     fn run(&mut self, question: &Value) -> Outcome<Vec<RecordBatch>> {
+        if self.arm == Arm::Prepared {
+            return self.run_prepared(&question["prepared"]);
+        }
         let text = question["sql"].as_str().unwrap_or_default();
         Ok(self.store()?.query(text)?.into_batches())
     }
@@ -185,6 +194,18 @@ impl Engine for Ours {
 }
 
 impl Ours {
+    fn run_prepared(&mut self, question: &Value) -> Outcome<Vec<RecordBatch>> {
+        let text = question["sql"].as_str().unwrap_or_default();
+        if !self.prepared.contains_key(text) {
+            let prepared = self.store()?.prepare(text)?;
+            self.prepared.insert(text.to_string(), prepared);
+        }
+        let each = |key: &str| question[key].as_array().into_iter().flatten();
+        let moments = each("moments").filter_map(Value::as_i64).map(|ns| Time::from_nanos(ns).into());
+        let hosts = each("hosts").filter_map(Value::as_str).map(Parameter::from);
+        Ok(self.prepared[text].query(&moments.chain(hosts).collect::<Vec<_>>())?.into_batches())
+    }
+
     /// Lets time pass: merges what is long past for good, and says how large that is.
     fn cold(&mut self) -> Outcome<Value> {
         if let Some(store) = self.store.take() {

@@ -16,6 +16,9 @@ use crate::{Outcome, Run, data, report};
 /// Peers that answer questions, in the order of tables. The first is what answers are compared with.
 const ENGINES: [&str; 7] = ["duckdb", "denyut", "duckdb-parquet", "chdb", "datafusion", "polars", "sqlite"];
 
+/// Peers that only take rows, and are ended when they have. One that takes long is judged by what it took in a minute.
+const TAKERS: [&str; 2] = ["tsink", "fjall"];
+
 /// Ours.
 pub const ARMS: [&str; 3] = ["shipped", "plain", "prepared"];
 
@@ -54,6 +57,11 @@ fn contestants(peer: &str) -> Vec<(String, Option<&'static str>)> {
 }
 
 fn start(run: &Run, name: &str) -> Outcome<Peer> {
+    if TAKERS.contains(&name) {
+        let mut command = Command::new(&run.others);
+        command.arg(name).arg(run.scale.hosts.to_string()).arg(run.scale.days.to_string()).arg(&run.dir);
+        return Peer::start(name, command, &run.dir);
+    }
     let mut command = match name {
         "denyut" | "sqlite" => Command::new(std::env::current_exe()?),
         _ => {
@@ -73,6 +81,11 @@ fn start(run: &Run, name: &str) -> Outcome<Peer> {
 fn asked(question: &Question, engine: &str) -> Value {
     let columns: Vec<&str> = std::iter::once("time").chain(TAGS).chain(FIELDS).collect();
     match Dialect::of(engine) {
+        Some(Dialect::Denyut) => {
+            let prepared = question.prepared();
+            let prepared = json!({ "sql": prepared.sql, "moments": prepared.moments, "hosts": prepared.hosts });
+            json!({ "sql": question.sql(Dialect::Denyut), "prepared": prepared })
+        }
         Some(dialect) => json!({ "sql": question.sql(dialect) }),
         None => json!({ "polars": {
             "shape": question.of.shape.name(), "fields": question.fields(), "hosts": question.hosts,
@@ -91,9 +104,10 @@ pub fn run(run: &Run) -> Outcome<()> {
     let mut peers = Vec::new();
     // Ours first: DuckDB reads its files, too.
     let wanted = |name: &&str| run.only.as_ref().is_none_or(|only| only.iter().any(|one| one == name));
-    let loading = ["denyut", "duckdb", "duckdb-parquet", "chdb", "datafusion", "polars", "sqlite"];
+    let loading = ["denyut", "duckdb", "duckdb-parquet", "chdb", "datafusion", "polars", "sqlite", "tsink", "fjall"];
     for name in loading.into_iter().filter(wanted) {
         match load(run, name, &mut table, &mut findings) {
+            Ok(peer) if TAKERS.contains(&name) => findings.peaks.push((peer.name.clone(), peer.peak_kib)),
             Ok(peer) => peers.push(peer),
             Err(error) => findings.remarks.push(format!("{name}: load: {error}")),
         }
@@ -110,7 +124,7 @@ pub fn run(run: &Run) -> Outcome<()> {
         let times = time(run, &mut peers, of, &wrong, &mut findings);
         findings.times.push((of[0].of.name, times));
     }
-    findings.peaks = peers.iter().map(|peer| (peer.name.clone(), peer.peak_kib)).collect();
+    findings.peaks.extend(peers.iter().map(|peer| (peer.name.clone(), peer.peak_kib)));
     if let Some(ours) = peers.iter_mut().find(|peer| peer.name == "denyut") {
         let cold = ours.ask(&json!({ "do": "cold" }), LOAD_LIMIT)?;
         let size = cold["bytes"].as_f64().unwrap_or(0.0) / run.scale.rows() as f64;
@@ -147,7 +161,7 @@ fn load(run: &Run, name: &str, table: &mut Value, findings: &mut Findings) -> Ou
     findings.versions.push((name.to_string(), peer.version.clone()));
     if number("seconds") > 0.0 {
         findings.loads.push((name.to_string(), number("rows") / number("seconds")));
-        if number("rows") != rows {
+        if number("rows") != rows && !TAKERS.contains(&name) {
             return Err(format!("took {} rows of {rows}", number("rows")).into());
         }
     }
@@ -158,7 +172,7 @@ fn load(run: &Run, name: &str, table: &mut Value, findings: &mut Findings) -> Ou
     match name {
         "datafusion" => findings.sizes.push(("parquet".into(), number("bytes") / rows)),
         "polars" | "duckdb-parquet" => {}
-        _ => findings.sizes.push((name.to_string(), number("bytes") / rows)),
+        _ => findings.sizes.push((name.to_string(), number("bytes") / number("rows").max(1.0))),
     }
     Ok(peer)
 }

@@ -249,6 +249,35 @@ impl Question {
     }
 }
 
+/// A statement that is planned once, and what one question puts in the place of its parameters.
+pub struct Prepared {
+    /// denyut's SQL, with parameters.
+    pub sql: String,
+    /// The first parameters, in nanoseconds.
+    pub moments: Vec<i64>,
+    /// The others.
+    pub hosts: Vec<String>,
+}
+
+impl Question {
+    /// With parameters for window and hosts: the same text for all questions of a type.
+    pub fn prepared(&self) -> Prepared {
+        let dialect = Dialect::Denyut;
+        let (mut sql, mut moments) = (self.sql(dialect), Vec::new());
+        for ns in [self.start_ns, self.end_ns] {
+            let literal = dialect.moment(ns);
+            if sql.contains(&literal) {
+                moments.push(ns);
+                sql = sql.replace(&literal, &format!("${}", moments.len()));
+            }
+        }
+        for (at, host) in self.hosts.iter().enumerate() {
+            sql = sql.replace(&format!("'{host}'"), &format!("${}", moments.len() + at + 1));
+        }
+        Prepared { sql, moments, hosts: self.hosts.clone() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +291,20 @@ mod tests {
             for question in found {
                 assert!(question.start_ns >= START_NS && question.end_ns <= scale.end_ns(), "{question:?}");
                 assert_eq!(question.hosts.len(), of.hosts.unwrap_or(0));
+            }
+        }
+    }
+
+    #[test]
+    fn questions_of_a_type_are_one_statement() {
+        for of in TYPES {
+            let found: Vec<_> =
+                questions(of, Scale { hosts: 100, days: 1 }, 20).iter().map(Question::prepared).collect();
+            for prepared in &found {
+                assert_eq!(prepared.sql, found[0].sql);
+                let parameters = prepared.moments.len() + prepared.hosts.len();
+                assert_eq!(prepared.sql.matches('$').count(), parameters, "{}", prepared.sql);
+                assert!(!prepared.sql.contains("host_") && !prepared.sql.contains("TIMESTAMP"), "{}", prepared.sql);
             }
         }
     }
