@@ -50,7 +50,7 @@ macro_rules! accelerations {
 accelerations! {
     last uses_last 0 "Queries for the latest row of each series read those rows alone.";
     summaries uses_summaries 1 "Aggregates by time buckets are taken from summaries where there are any.";
-    backward uses_backward 2 "`GROUP BY bucket ORDER BY bucket DESC LIMIT n` reads backwards and stops after n buckets.";
+    backward uses_backward 2 "`GROUP BY bucket ORDER BY bucket DESC LIMIT n` reads from where the newest n buckets begin.";
 }
 
 impl Accelerations {

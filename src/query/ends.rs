@@ -47,18 +47,23 @@ impl OptimizerRule for EndsRule {
             return Ok(Transformed::no(plan));
         }
         let Some((table, need)) = enough(aggregate) else { return Ok(Transformed::no(plan)) };
-        let source = provider_as_source(Arc::new(table.with(RowsOf::Ends(need))));
-        let swap = |node: LogicalPlan| match node {
-            LogicalPlan::TableScan(scan) => {
-                let scan = TableScan { source: source.clone(), ..scan };
-                Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
-            }
-            other => Ok(Transformed::no(other)),
-        };
-        let input = Arc::unwrap_or_clone(aggregate.input.clone()).transform_down(swap)?.data;
+        let input = over(Arc::unwrap_or_clone(aggregate.input.clone()), table.with(RowsOf::Ends(need)))?;
         let (exprs, inputs) = (plan.expressions(), vec![input]);
         Ok(Transformed::yes(plan.with_new_exprs(exprs, inputs)?))
     }
+}
+
+/// `plan`, which has one scan, with `table` there.
+pub(super) fn over(plan: LogicalPlan, table: StoreTable) -> Result<LogicalPlan> {
+    let source = provider_as_source(Arc::new(table));
+    let swapped = plan.transform_down(|node| match node {
+        LogicalPlan::TableScan(scan) => {
+            let scan = TableScan { source: source.clone(), ..scan };
+            Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(swapped.data)
 }
 
 /// The table, and what of its rows `aggregate` needs, if latest rows can be enough.

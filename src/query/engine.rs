@@ -14,7 +14,6 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::Statement;
-use tokio::task::JoinHandle;
 
 use super::catalog::{Moment, catalogs};
 use super::extension::{self, Function};
@@ -163,31 +162,43 @@ impl Engine {
     }
 
     fn queries_under(&self, texts: &[&str], rules: Option<Arc<Rules>>) -> Result<Vec<Rows>> {
-        let (answer, answered) = sync_channel(1);
         let (engine, texts): (_, Vec<String>) = (self.clone(), texts.iter().map(ToString::to_string).collect());
         let run = async move {
-            let rows = async {
-                let checked = texts.iter().map(|text| guard::check(text, &engine.shared.options));
-                let openings = checked.collect::<Result<Vec<_>>>()?;
-                let snapshot = engine.shared.source.snapshot()?;
-                // Of one moment, `now()` is one too.
-                let began = Some(DateTime::from_timestamp_nanos(now().as_nanos()));
-                let mut answers = Vec::new();
-                for (text, opening) in texts.iter().zip(openings) {
-                    let frame = engine.sql_at(text, opening, snapshot.clone(), rules.as_ref(), began).await?;
-                    let schema = Arc::new(frame.schema().as_arrow().clone());
-                    answers.push(Rows::new(schema, frame.collect().await?));
-                }
-                Ok(answers)
-            };
-            // Nobody waits any more after a timeout.
-            let _ = answer.send(rows.await);
+            let checked = texts.iter().map(|text| guard::check(text, &engine.shared.options));
+            let openings = checked.collect::<Result<Vec<_>>>()?;
+            let snapshot = engine.shared.source.snapshot()?;
+            // Of one moment, `now()` is one too.
+            let began = Some(DateTime::from_timestamp_nanos(now().as_nanos()));
+            let mut answers = Vec::new();
+            for (text, opening) in texts.iter().zip(openings) {
+                let frame = engine.sql_at(text, opening, snapshot.clone(), rules.as_ref(), began).await?;
+                let schema = Arc::new(frame.schema().as_arrow().clone());
+                answers.push(Rows::new(schema, frame.collect().await?));
+            }
+            Ok(answers)
         };
-        let task = self.shared.limits.threads.spawn(run)?;
-        match answered.recv_timeout(self.shared.limits.timeout) {
-            Ok(rows) => rows,
+        self.wait(run, || {})
+    }
+
+    /// Runs `task` on one of the engine's threads, and waits for what it gives until `query_timeout` has passed. Then it calls
+    /// `late`, and the task ends where it next yields. Blocks its thread, and may be called on a thread of an async runtime
+    /// all the same.
+    pub(super) fn wait<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = Result<T>> + Send + 'static,
+        late: impl FnOnce(),
+    ) -> Result<T> {
+        let (give, given) = sync_channel(1);
+        let run = async move {
+            // Nobody waits any more after a timeout.
+            let _ = give.send(task.await);
+        };
+        let running = self.shared.limits.threads.spawn(run)?;
+        match given.recv_timeout(self.shared.limits.timeout) {
+            Ok(given) => given,
             Err(RecvTimeoutError::Timeout) => {
-                task.abort();
+                late();
+                running.abort();
                 Err(Error::QueryTimeout { query_timeout: self.shared.limits.timeout })
             }
             Err(RecvTimeoutError::Disconnected) => {
@@ -206,16 +217,8 @@ impl Engine {
 
     /// A statement to be run often.
     pub(crate) fn prepare(&self, text: &str) -> Result<Prepared> {
-        let (answer, answered) = sync_channel(1);
         let (engine, text) = (self.clone(), text.to_string());
-        let task = self.spawn(async move {
-            let _ = answer.send(Prepared::new(&engine, &text).await);
-        })?;
-        let timeout = self.timeout();
-        answered.recv_timeout(timeout).unwrap_or_else(|_| {
-            task.abort();
-            Err(Error::QueryTimeout { query_timeout: timeout })
-        })
+        self.wait(async move { Prepared::new(&engine, &text).await }, || {})
     }
 
     /// The first word of a text within the limits.
@@ -227,12 +230,17 @@ impl Engine {
         self.shared.source.snapshot()
     }
 
-    pub(super) fn source(&self) -> Arc<dyn Source> {
-        self.shared.source.clone()
+    pub(super) fn limits(&self) -> &Arc<Limits> {
+        &self.shared.limits
     }
 
-    pub(super) fn timeout(&self) -> Duration {
-        self.shared.limits.timeout
+    /// Functions of floors above.
+    pub(super) fn above(&self) -> &Arc<extension::Shared> {
+        &self.shared.above
+    }
+
+    pub(super) fn source(&self) -> Arc<dyn Source> {
+        self.shared.source.clone()
     }
 
     /// What plans for so many threads are made with.
@@ -242,11 +250,6 @@ impl Engine {
 
     pub(super) fn context(&self) -> Arc<TaskContext> {
         self.shared.context.clone()
-    }
-
-    /// Runs `task` on one of the engine's threads.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>> {
-        self.shared.limits.threads.spawn(task)
     }
 
     #[cfg(test)]

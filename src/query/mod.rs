@@ -25,6 +25,7 @@ mod guard;
 #[cfg(feature = "feed")]
 mod imports;
 mod latest;
+mod leaf;
 mod limits;
 mod newest;
 mod overlapping;

@@ -2,41 +2,49 @@
 //!
 //! `GROUP BY date_bin(..) ORDER BY 1 DESC LIMIT n` needs the rows of n buckets. Which those are at least, a few rows say:
 //! if there are rows of n buckets at or after some moment, no row before the earliest of these buckets is in the answer.
-//! So the times of a few series are looked at backwards from the end of the range, and the scan begins at the bucket that
-//! they come to. All else of the plan stays as it is; older buckets that a page brings along are cut off by the limit.
+//! So the latest times of a few series are looked at, as far back as a bound on how many allows, and the scan begins at the
+//! bucket that they come to. All else of the plan stays as it is; older buckets that a page brings along are cut off by the
+//! limit.
+//!
+//! **Invariant:** each time that is looked at is of a row that matches. Which of them are looked at does not matter for the
+//! answer: fewer of them come to an earlier bucket, or to none, and then the whole range is read.
 //!
 //! It does not apply where a predicate is about fields, or about `time` in another way than as one range, since nobody
 //! knows then which rows match; nor with HAVING; nor where the first of the order is not the bucket, descending.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch, TimestampNanosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampNanosecondType};
+use arrow::datatypes::{Field, Schema, TimestampNanosecondType};
 use datafusion::catalog::Session;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, Result};
-use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Sort, TableScan};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Sort};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use super::accelerations::accelerations;
-use super::ends::{Below, origin};
+use super::ends::{Below, origin, over};
 use super::failure::external;
 use super::provider::RowsOf;
 use super::prune::{Pruned, TimeRange};
 use super::session::BATCH_ROWS;
 use crate::error::Result as StoreResult;
 use crate::model::names::TIME;
+use crate::model::table::time_type;
 use crate::snapshot::TableView;
+use crate::storage::series_index::SeriesRange;
 
 /// Groups up to which it is worth a look.
 const GROUPS_MAX: usize = 10_000;
 /// Segments that are looked at, and series of each.
 const SEGMENTS: usize = 4;
 const SERIES: usize = 2;
-/// Rows of each live range that are looked at, the newest.
-const LIVE_ROWS: usize = 64 << 10;
+/// Rows of each live range and of each series of a segment that are looked at, the newest, ..
+const PLACE_ROWS: usize = 64 << 10;
+/// .. and of all together.
+const ROWS_MAX: usize = 16 * PLACE_ROWS;
 
 /// What is wanted of the newest rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,15 +75,8 @@ impl OptimizerRule for NewestRule {
         let LogicalPlan::Sort(sort) = plan else { return Ok(Transformed::no(plan)) };
         let wanted = wanted(&sort).filter(|_| accelerations(&config.options()).uses_backward());
         let Some((below, newest)) = wanted else { return Ok(Transformed::no(LogicalPlan::Sort(sort))) };
-        let source = provider_as_source(Arc::new(below.table.with(RowsOf::Newest(newest))));
-        let swap = |node: LogicalPlan| match node {
-            LogicalPlan::TableScan(scan) => {
-                let scan = TableScan { source: source.clone(), ..scan };
-                Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
-            }
-            other => Ok(Transformed::no(other)),
-        };
-        let input = Arc::new(Arc::unwrap_or_clone(sort.input).transform_down(swap)?.data);
+        let input = over(Arc::unwrap_or_clone(sort.input), below.table.with(RowsOf::Newest(newest)))?;
+        let input = Arc::new(input);
         Ok(Transformed::yes(LogicalPlan::Sort(Sort { input, ..sort })))
     }
 }
@@ -148,8 +149,7 @@ impl Newest {
 
     /// The first moment of the earliest of so many buckets; `None` if ascending `times` have not so many.
     fn floor(&self, times: Vec<i64>, session: &dyn Session) -> Result<Option<i64>> {
-        let time_type = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
-        let schema = Arc::new(Schema::new(vec![Field::new(TIME, time_type, false)]));
+        let schema = Arc::new(Schema::new(vec![Field::new(TIME, time_type(), false)]));
         let bucket = session.create_physical_expr(self.bucket.clone(), &DFSchema::try_from(schema.clone())?)?;
         let rows = times.len();
         let times = Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC"));
@@ -178,10 +178,12 @@ impl Newest {
 /// Times of some rows that match, late ones first of all.
 fn times_in(view: &TableView, pruned: &Pruned, range: TimeRange) -> StoreResult<Vec<i64>> {
     let is_left = |series: u32| pruned.series.as_ref().is_none_or(|set| set.contains(series));
-    let mut found = Vec::new();
+    let (mut found, mut left) = (Vec::new(), ROWS_MAX);
     for live in &view.live {
         let (times, series) = (live.times(), live.series_ids());
-        let rows = times.iter().zip(&series).rev().take(LIVE_ROWS);
+        let looked = PLACE_ROWS.min(left).min(times.len());
+        left -= looked;
+        let rows = times.iter().zip(&series).rev().take(looked);
         found.extend(rows.filter(|(time, series)| range.contains(**time) && is_left(**series)).map(|(time, _)| *time));
     }
     let mut segments: Vec<_> = view.segments.iter().collect();
@@ -189,23 +191,79 @@ fn times_in(view: &TableView, pruned: &Pruned, range: TimeRange) -> StoreResult<
     segments.sort_unstable_by_key(|segment| std::cmp::Reverse(segment.meta.max_time.min(range.hi)));
     for segment in segments.into_iter().take(SEGMENTS) {
         let index = segment.series_ranges(&view.schema)?;
-        let meets = |of_series: &&crate::storage::series_index::SeriesRange| {
-            is_left(of_series.series) && range.meets(of_series.min_time, of_series.max_time)
-        };
-        let mut rows: Vec<_> = index.iter().filter(meets).collect();
-        rows.sort_by_key(|of_series| std::cmp::Reverse((of_series.max_time.min(range.hi), of_series.rows)));
-        rows.truncate(SERIES);
-        rows.sort_unstable_by_key(|of_series| of_series.row_start);
-        let rows: Vec<_> = rows.into_iter().map(|of_series| of_series.range()).collect();
-        if rows.is_empty() {
-            continue;
-        }
-        for batch in segment.read(&view.schema, &[0], Some(rows), Some((range.lo, range.hi)), BATCH_ROWS)? {
-            let batch = batch?;
-            let times =
-                batch.column(0).as_primitive_opt::<TimestampNanosecondType>().map(|times| times.values().clone());
-            found.extend(times.iter().flatten().filter(|time| range.contains(**time)));
+        let meets =
+            |of_series: &&SeriesRange| is_left(of_series.series) && range.meets(of_series.min_time, of_series.max_time);
+        let mut series: Vec<_> = index.iter().filter(meets).collect();
+        series.sort_by_key(|of_series| std::cmp::Reverse((of_series.max_time.min(range.hi), of_series.rows)));
+        for of_series in series.into_iter().take(SERIES) {
+            let (rows, time) = newest_of(of_series, range);
+            let mut batches = segment.read(&view.schema, &[0], Some(vec![rows]), Some(time), BATCH_ROWS)?;
+            let mut looked = 0;
+            while looked < PLACE_ROWS.min(left)
+                && let Some(batch) = batches.next().transpose()?
+            {
+                looked += batch.num_rows();
+                let times = batch.column(0).as_primitive_opt::<TimestampNanosecondType>();
+                let times = times.into_iter().flat_map(|times| times.values());
+                found.extend(times.filter(|time| range.contains(**time)));
+            }
+            left -= looked.min(left);
         }
     }
     Ok(found)
+}
+
+/// Where the newest rows of a series in `range` are, at most [`PLACE_ROWS`] of them: row numbers, and times. Rows ascend by
+/// time, so they are the last ones, if the range ends behind them. Else it is guessed from when half as many have come, as
+/// if in each second there were as many: whole pages are read, and those that do not fit are the newest.
+fn newest_of(series: &SeriesRange, range: TimeRange) -> (Range<u64>, (i64, i64)) {
+    let (rows, most) = (series.range(), PLACE_ROWS as u64);
+    if range.hi >= series.max_time {
+        return (rows.start.max(rows.end.saturating_sub(most))..rows.end, (range.lo, range.hi));
+    }
+    let span = i128::from(series.max_time) - i128::from(series.min_time);
+    let back = span * i128::from(most / 2) / i128::from(series.rows.max(1));
+    let from = i64::try_from(i128::from(range.hi) - back).unwrap_or(i64::MIN);
+    (rows, (from.max(range.lo), range.hi))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{Schema, Store, Time};
+
+    #[test]
+    fn few_rows_are_looked_at_however_many_there_are() {
+        const ROWS: i64 = 200_000;
+        let dir = tempfile::tempdir().unwrap();
+        let options = Store::options().block_bytes_min(16 << 20).block_bytes_max(16 << 20);
+        let store = options.open(dir.path().join("kota")).unwrap();
+        let table = store.table(Schema::new("t").tag("k").i64("v", "")).unwrap();
+        let (mut writer, series) = (table.writer().unwrap(), table.series(["a"]).unwrap());
+        let mut append = |rows: std::ops::Range<i64>| {
+            for n in rows {
+                let _ = writer.append_to(series, Time::from_nanos(n * 1_000_000), &[n.into()]).unwrap();
+            }
+        };
+        append(0..ROWS);
+        store.seal().unwrap();
+        let engine = store.prepare("SELECT 1").unwrap().engine().clone();
+        let look = |hi: i64| {
+            let view = engine.snapshot().unwrap().table("t").unwrap().clone();
+            let mut found = times_in(&view, &Pruned::default(), TimeRange { lo: i64::MIN, hi }).unwrap();
+            found.sort_unstable();
+            (found.len(), found.last().copied())
+        };
+        let most = PLACE_ROWS + BATCH_ROWS;
+        for hi in [i64::MAX, ROWS / 2 * 1_000_000, 10_000_000] {
+            let (rows, newest) = look(hi);
+            assert!(0 < rows && rows <= most, "{rows} rows up to {hi}");
+            assert_eq!(newest, Some(hi.min((ROWS - 1) * 1_000_000)));
+        }
+        append(ROWS..2 * ROWS);
+        let (rows, newest) = look(i64::MAX);
+        assert!(rows <= PLACE_ROWS + most, "{rows} rows with live ones");
+        assert_eq!(newest, Some((2 * ROWS - 1) * 1_000_000));
+    }
 }

@@ -8,16 +8,15 @@
 //! **Invariant:** nothing of one moment is in what is kept: no row, no count, no time, nor a share in a snapshot. Of schemas
 //! there is, and a plan whose tables have other columns by now is made again.
 //!
-//! Where that cannot be promised (system tables, nodes of this crate's own, `current_date`, parameters whose type nobody
-//! knows) the statement is planned anew each time.
+//! Where that cannot be promised (system tables, functions of floors above, nodes of this crate's own, `EXPLAIN`,
+//! `current_date`, parameters whose type nobody knows) the statement is planned anew each time.
 
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, DFSchemaRef, ParamValues, ScalarValue};
+use datafusion::common::{DFSchema, DFSchemaRef, ParamValues, ScalarValue, plan_err};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
@@ -30,12 +29,13 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::catalog::Moment;
 use super::engine::{Engine, at, logical};
-use super::limits::gather;
+use super::limits::{gather, limited};
 use super::provider::StoreTable;
 use super::rows::Rows;
 use super::scan::rows_read;
 use super::stop::Stop;
 use crate::error::{Error, Result};
+use crate::model::table::time_type;
 use crate::model::{Time, Value, now};
 use crate::snapshot::Snapshot;
 
@@ -91,10 +91,6 @@ impl From<Time> for Parameter<'_> {
     }
 }
 
-fn time_type() -> DataType {
-    DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
-}
-
 fn time_value(nanoseconds: i64) -> ScalarValue {
     ScalarValue::TimestampNanosecond(Some(nanoseconds), Some("UTC".into()))
 }
@@ -118,10 +114,29 @@ impl Parameter<'_> {
             },
         };
         match wanted {
-            Some(wanted) if value.data_type() != *wanted => value.cast_to(wanted),
+            Some(wanted) if value.data_type() != *wanted => converted(&value, wanted),
             _ => Ok(value),
         }
     }
+}
+
+/// `value` as one of another type, if it is the same there. Texts are read as SQL reads them.
+fn converted(value: &ScalarValue, wanted: &DataType) -> std::result::Result<ScalarValue, DataFusionError> {
+    let found = value.cast_to(wanted)?;
+    if value.is_null() || value.data_type().is_string() {
+        return Ok(found);
+    }
+    let is_same = match (value, found.cast_to(&value.data_type())) {
+        (ScalarValue::Float64(Some(value)), Ok(ScalarValue::Float64(Some(back)))) => {
+            *value == back || value.is_nan() && back.is_nan()
+        }
+        (value, Ok(back)) => *value == back,
+        (_, Err(_)) => false,
+    };
+    if is_same {
+        return Ok(found);
+    }
+    plan_err!("{value} is no {wanted} and would become {found}; give a value of that type")
 }
 
 impl Prepared {
@@ -144,7 +159,7 @@ impl Prepared {
     ///
     /// # Errors
     /// As [`Store::query`](crate::Store::query); [`Query`](Error::Query) for a parameter without a value and for a value
-    /// that is not of its parameter's type.
+    /// that is not of its parameter's type, or would be another value there: 1.5 is no integer, and 2⁵³ + 1 no float.
     pub fn query(&self, parameters: &[Parameter<'_>]) -> Result<Rows> {
         let kept = self.statement.kept.load_full();
         let types = |name: &str| {
@@ -159,26 +174,20 @@ impl Prepared {
                 .map_err(|error| Error::Query { message: format!("parameter ${name}: {error}") })?;
             values.push((name, value));
         }
-        let timeout = self.engine.timeout();
-        let (answer, answered) = sync_channel(1);
         let (prepared, stop) = (self.clone(), Arc::new(OnceLock::new()));
         let stopped = stop.clone();
-        let run = async move {
-            // Nobody waits any more after a timeout.
-            let _ = answer.send(prepared.run(values, &stop).await);
-        };
-        let task = self.engine.spawn(run)?;
-        match answered.recv_timeout(timeout) {
-            Ok(rows) => rows,
-            Err(RecvTimeoutError::Timeout) => {
-                stopped.get().into_iter().for_each(|stop: &Stop| stop.set(true));
-                task.abort();
-                Err(Error::QueryTimeout { query_timeout: timeout })
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(Error::Background { reason: "the query's thread panicked; this is a bug".into() })
-            }
-        }
+        let run = async move { prepared.run(values, &stop).await };
+        self.engine.wait(run, || stopped.get().into_iter().for_each(|stop: &Stop| stop.set(true)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_kept(&self) -> bool {
+        self.statement.kept.load().is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     async fn run(&self, values: Vec<(String, ScalarValue)>, stop: &OnceLock<Stop>) -> Result<Rows> {
@@ -201,11 +210,17 @@ impl Prepared {
                 }
             }
         }
-        let moment = Moment::Pinned(snapshot, self.engine.source());
-        let state = at(self.engine.state(usize::MAX), moment, None);
-        let plan = logical(&state, &self.statement.text, &self.statement.opening).await?;
+        let (state, plan) = self.logical(&snapshot, true).await?;
         let plan = plan.replace_params_with_values(&ParamValues::from(values))?;
-        Ok(state.create_physical_plan(&plan).await?)
+        Ok(limited(state.create_physical_plan(&plan).await?, self.engine.limits()))
+    }
+
+    /// The statement's plan at `snapshot`, as it is written; `with_above` it may call functions of floors above.
+    async fn logical(&self, snapshot: &Arc<Snapshot>, with_above: bool) -> Result<(SessionState, LogicalPlan)> {
+        let moment = Moment::Pinned(snapshot.clone(), self.engine.source());
+        let state = at(self.engine.state(usize::MAX), moment, with_above.then(|| self.engine.above()));
+        let plan = logical(&state, &self.statement.text, &self.statement.opening).await?;
+        Ok((state, plan))
     }
 
     /// Of an optimized plan with its scans bound. What reads little is planned for one thread: for that, starting others
@@ -227,15 +242,17 @@ impl Prepared {
 
     /// Plans the statement at `snapshot`, and keeps that if it holds for others.
     async fn keep(&self, snapshot: &Arc<Snapshot>) -> Result<Option<Arc<Kept>>> {
-        let moment = Moment::Pinned(snapshot.clone(), self.engine.source());
-        // Without functions of floors above, whose plans are made of one snapshot.
-        let state = at(self.engine.state(usize::MAX), moment, None);
-        let plan = logical(&state, &self.statement.text, &self.statement.opening).await?;
-        let kept = match self.statement.each_time.get() {
-            Some(()) => None,
-            None => timeless(plan, &state)?.map(Arc::new),
+        let kept = match self.logical(snapshot, false).await {
+            Ok((state, plan)) if self.statement.each_time.get().is_none() => timeless(plan, &state)?.map(Arc::new),
+            Ok(_) => None,
+            // It may call a function of a floor above, whose plan is made of one snapshot and of the time.
+            Err(_) => {
+                self.logical(snapshot, true).await?;
+                None
+            }
         };
         if kept.is_none() {
+            tracing::debug!(statement = self.statement.text, "planned each time");
             self.statement.each_time.get_or_init(|| ());
         }
         self.statement.kept.store(kept.clone());
@@ -252,7 +269,7 @@ impl std::fmt::Debug for Prepared {
 /// `plan` optimized, with nothing of this moment in it; `None` if that cannot be.
 fn timeless(plan: LogicalPlan, state: &SessionState) -> Result<Option<Kept>> {
     let mut fits = true;
-    let marked = plan.transform_down_with_subqueries(|node| {
+    let marked = plan.clone().transform_down_with_subqueries(|node| {
         fits &= match &node {
             LogicalPlan::Extension(_) | LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => false,
             LogicalPlan::DescribeTable(_) | LogicalPlan::RecursiveQuery(_) => false,
@@ -271,10 +288,20 @@ fn timeless(plan: LogicalPlan, state: &SessionState) -> Result<Option<Kept>> {
     if !fits {
         return Ok(None);
     }
-    // What is not known of a parameter may be an error here, where its value would be none.
-    let Ok(plan) = state.optimize(&marked.data) else { return Ok(None) };
+    let plan = match state.optimize(&marked.data) {
+        Ok(plan) => plan,
+        // What is not known of a parameter, of which `now()` is one here, may be an error where its value would be none.
+        Err(_) => {
+            if plan.get_parameter_names()?.is_empty() {
+                state.optimize(&plan)?;
+            }
+            return Ok(None);
+        }
+    };
     let mut parameters = Vec::new();
-    for (name, data_type) in plan.get_parameter_types()? {
+    // It fails for one that is of several types.
+    let Ok(types) = plan.get_parameter_types() else { return Ok(None) };
+    for (name, data_type) in types {
         let Some(data_type) = data_type else { return Ok(None) };
         parameters.push((name.trim_start_matches('$').into(), data_type));
     }
@@ -390,5 +417,35 @@ mod tests {
             assert_eq!(tables, 2);
             assert_eq!(prepared.query(&[]).unwrap().i64(0, "v").unwrap(), Some(2));
         }
+    }
+
+    /// What is kept is accelerated as what is sent anew. And how many threads run it, its cells decide as well as its rows.
+    #[test]
+    fn what_is_kept_is_accelerated() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::options().block_bytes_min(1 << 20).open(dir.path().join("kota")).unwrap();
+        let schema = Schema::new("t").tag("k").f64("v", "").partition(std::time::Duration::from_secs(86_400));
+        let table = store.table(schema).unwrap();
+        let (mut writer, series) = (table.writer().unwrap(), table.series(["a"]).unwrap());
+        for n in 0..8_640_i64 {
+            let value = (n * 7_919 % 1_009) as f64 / 7.0;
+            let _ = writer.append_to(series, Time::from_nanos(n * 10_000_000_000), &[value.into()]).unwrap();
+        }
+        store.seal().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let plan = |text: &str, mark: &str| {
+            let prepared = store.prepare(text).unwrap();
+            let plan = runtime.block_on(prepared.physical(Vec::new())).unwrap();
+            let shown = datafusion::physical_plan::displayable(&*plan).indent(false).to_string();
+            assert!(prepared.is_kept() && shown.contains(mark), "{text} does not show {mark:?}:\n{shown}");
+            rows_read(&plan)
+        };
+        let cells = plan("SELECT k, max(v) FROM t GROUP BY k", "raw_rows=0");
+        assert!(0 < cells && cells < 8_640, "{cells}");
+        assert_eq!(plan("SELECT k, last(v, time) FROM t GROUP BY k", "latest=1"), 1);
+        let newest =
+            "SELECT date_bin(INTERVAL '1 minute', time) AS t, max(v) FROM t GROUP BY t ORDER BY t DESC LIMIT 2";
+        assert!(plan(newest, "newest_buckets") <= 8_640);
+        assert_eq!(plan("SELECT * FROM t", "DenyutScan"), 8_640);
     }
 }

@@ -114,9 +114,16 @@ impl StoreTable {
         if let Some(series) = work.narrowed.take() {
             pruned.series = Some(series);
         }
-        let all = filters.is_empty() && limit.is_none() && self.rows == RowsOf::Table;
+        // Where looking for others saved nothing it is a scan like any other.
+        let of_all = match &self.rows {
+            RowsOf::Table => true,
+            RowsOf::Latest => false,
+            RowsOf::Ends(_) => work.latest.is_none_or(|(latest, scanned)| latest == 0 && scanned > 0),
+            RowsOf::Newest(_) => !newest,
+        };
+        let whole = limit.is_none() && of_all;
+        let all = whole && filters.is_empty();
         let scan = ScanExec::new(self.view.clone(), self.snapshot.clone(), projection, pruned, work, all)?;
-        let whole = limit.is_none() && self.rows == RowsOf::Table;
         Ok(Arc::new(if whole { scan.of_all_rows() } else { scan }))
     }
 }

@@ -20,7 +20,7 @@ use crate::model::names::TIME;
 use crate::snapshot::TableView;
 
 /// Series whose tags are looked at together.
-const BATCH_SERIES: u32 = 8_192;
+pub(super) const BATCH_SERIES: u32 = 8_192;
 
 /// What is left to look at. `None` is no restriction.
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 //! Scenarios of queries, over real stores and over none.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod chance;
 mod ends;
 mod hostile;
 mod ingest_time;

@@ -9,9 +9,11 @@
 //! **Invariant:** what it answers is of the moment of the view it is given. It may have been caught up with a later one
 //! before: what it has of a block or of segments that is not this view's, it makes again.
 //!
-//! All tables together hold `last_bytes_max`; one that alone needs more is not kept, and its queries read their rows.
+//! All tables together hold `last_bytes_max`; one that alone needs more is not kept, and its queries read their rows. So do
+//! those whose values need more: reading values ends where there is no room for them. While values that were read are put
+//! beside those that were there, a column is there twice.
 
-mod sealed;
+pub(crate) mod sealed;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,8 +21,11 @@ use hashbrown::HashMap;
 
 use self::sealed::Sealed;
 use super::{LiveRange, TableView};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::TableId;
+
+/// The option that bounds all of it.
+const LIMIT: &str = "last_bytes_max";
 
 /// The last-value tables of a store.
 #[derive(Debug)]
@@ -69,19 +74,24 @@ impl LastTables {
         };
         let (looked, bytes) = {
             let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
-            if LastTable::bytes_of(view) > self.bytes_max {
+            let looked = if LastTable::bytes_of(view) > self.bytes_max {
                 *table = LastTable::default();
-                return Ok(None);
-            }
-            table.catch_up(view)?;
-            let looked = look(&mut table, view);
+                Ok(None)
+            } else {
+                table.bytes_max = self.bytes_max;
+                table.catch_up(view)?;
+                look(&mut table, view).map(Some)
+            };
             if table.bytes() > self.bytes_max {
                 table.sealed.forget_values();
             }
             (looked, table.bytes())
         };
         self.make_room(id, bytes);
-        looked.map(Some)
+        match looked {
+            Err(Error::LimitExceeded { limit: LIMIT, .. }) => Ok(None),
+            looked => looked,
+        }
     }
 
     /// Notes how much the table of `id` holds, and lets go of others until all fit.
@@ -109,6 +119,7 @@ impl LastTables {
 pub(crate) struct LastTable {
     sealed: Sealed,
     live: Vec<Block>,
+    bytes_max: usize,
 }
 
 /// The latest rows of the live range of one block.
@@ -140,8 +151,11 @@ impl LastTable {
     }
 
     fn bytes(&self) -> usize {
-        let live: usize = self.live.iter().map(|block| block.rows.capacity() * size_of::<LiveRow>()).sum();
-        live + self.sealed.bytes()
+        self.live_bytes() + self.sealed.bytes()
+    }
+
+    fn live_bytes(&self) -> usize {
+        self.live.iter().map(|block| block.rows.capacity() * size_of::<LiveRow>()).sum()
     }
 
     fn catch_up(&mut self, view: &TableView) -> Result<()> {
@@ -194,13 +208,17 @@ impl LastTable {
     }
 
     /// Values of the latest rows in segments of `series`, which have one there, for `columns` of a segment, in that order.
+    ///
+    /// # Errors
+    /// [`LimitExceeded`](Error::LimitExceeded) if there is no room for them, which [`LastTables::with`] makes `None` of.
     pub(crate) fn sealed_values(
         &mut self,
         view: &TableView,
         columns: &[usize],
         series: &[u32],
     ) -> Result<Vec<arrow::array::ArrayRef>> {
-        self.sealed.values(view, columns, series)
+        let room = self.bytes_max.saturating_sub(self.live_bytes() + self.sealed.bytes_without_values());
+        self.sealed.values(view, columns, series, room)
     }
 
     /// Whether the row before the latest one in its segment has the same time and is of the same series, for each of

@@ -11,19 +11,15 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32
 use arrow::compute::{cast, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::internal_err;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
-    ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::Stream;
 use hashbrown::HashMap;
 
@@ -32,6 +28,7 @@ use super::shape::{Aggregate, Key, Shape, Source};
 use super::split::{Figures, Split, Task};
 use super::states::Picked;
 use crate::query::failure::external;
+use crate::query::leaf::leaf;
 use crate::query::session::BATCH_ROWS;
 use crate::storage::summary::{Cells, FieldCells, Stats};
 
@@ -42,6 +39,8 @@ const PARTITION_CELLS_MIN: usize = 64 << 10;
 pub(super) struct SummaryExec {
     shared: Arc<Shared>,
     parts: Vec<Vec<Task>>,
+    /// Of the chunks that are read.
+    cells: usize,
     figures: Figures,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -60,6 +59,12 @@ struct Shared {
     fields: BTreeMap<usize, Stats>,
     /// Keeps the files.
     _scan: Arc<dyn ExecutionPlan>,
+}
+
+impl Shared {
+    fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
+        self.aggregates.iter().map(|aggregate| aggregate.function.create_groups_accumulator()).collect()
+    }
 }
 
 impl SummaryExec {
@@ -88,7 +93,7 @@ impl SummaryExec {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema.clone()),
             Partitioning::UnknownPartitioning(parts.len()),
-            EmissionType::Final,
+            EmissionType::Both,
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::Cooperative);
@@ -108,8 +113,13 @@ impl SummaryExec {
             _scan: rows,
         };
         let metrics = ExecutionPlanMetricsSet::new();
-        Ok(Self { shared: Arc::new(shared), parts, figures, properties: Arc::new(properties), metrics })
+        Ok(Self { shared: Arc::new(shared), parts, cells: all, figures, properties: Arc::new(properties), metrics })
     }
+}
+
+/// Cells that the node `plan` reads itself.
+pub(in crate::query) fn cells_read(plan: &Arc<dyn ExecutionPlan>) -> usize {
+    plan.downcast_ref::<SummaryExec>().map_or(0, |summaries| summaries.cells)
 }
 
 impl fmt::Debug for SummaryExec {
@@ -129,47 +139,17 @@ impl DisplayAs for SummaryExec {
 }
 
 impl ExecutionPlan for SummaryExec {
-    fn name(&self) -> &'static str {
-        "DenyutSummaries"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        if children.is_empty() { Ok(self) } else { internal_err!("summaries have no children") }
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
+    leaf!("DenyutSummaries");
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let Some(tasks) = self.parts.get(partition) else {
             return internal_err!("partition {partition} of {}", self.parts.len());
         };
-        let aggregates = &self.shared.aggregates;
         let stream = SummaryStream {
             shared: self.shared.clone(),
             tasks: tasks.clone().into_iter(),
             groups: Groups::default(),
-            accumulators: aggregates.iter().map(|it| it.function.create_groups_accumulator()).collect::<Result<_>>()?,
+            accumulators: self.shared.accumulators()?,
             reservation: MemoryConsumer::new("DenyutSummaries").register(context.memory_pool()),
             answer: None,
             cells: MetricBuilder::new(&self.metrics).counter("cells", partition),
@@ -222,30 +202,39 @@ struct SummaryStream {
     groups: Groups,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
     reservation: MemoryReservation,
-    /// All groups, and how many rows of them are out.
+    /// Groups that are given, and how many rows of them are out.
     answer: Option<(RecordBatch, usize)>,
     cells: Count,
     metrics: BaselineMetrics,
 }
 
 impl SummaryStream {
-    /// Takes a chunk, then gives the groups; an empty batch if there is nothing to give yet.
+    /// Takes a chunk, or gives groups; an empty batch if there is nothing to give yet. Groups are given when all chunks are
+    /// taken, and before if there is no memory for more of them: what comes of a group later, the final aggregate adds.
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        if let Some(task) = self.tasks.next() {
-            self.take(&task)?;
-            return Ok(Some(RecordBatch::new_empty(self.shared.schema.clone())));
+        if let Some((all, given)) = &mut self.answer {
+            let rows = BATCH_ROWS.min(all.num_rows() - *given);
+            if rows > 0 {
+                let batch = all.slice(*given, rows);
+                *given += rows;
+                return Ok(Some(batch));
+            }
+            self.answer = None;
+            self.reservation.free();
         }
-        if self.answer.is_none() {
+        let fits = match self.tasks.next() {
+            Some(task) => self.take(&task)?,
+            None if self.groups.tags.is_empty() => return Ok(None),
+            None => false,
+        };
+        if !fits {
             self.answer = Some((self.finish()?, 0));
         }
-        let Some((all, given)) = &mut self.answer else { return Ok(None) };
-        let rows = BATCH_ROWS.min(all.num_rows() - *given);
-        let batch = all.slice(*given, rows);
-        *given += rows;
-        Ok((rows > 0).then_some(batch))
+        Ok(Some(RecordBatch::new_empty(self.shared.schema.clone())))
     }
 
-    fn take(&mut self, task: &Task) -> Result<()> {
+    /// Whether there is memory for what was taken.
+    fn take(&mut self, task: &Task) -> Result<bool> {
         let Some(chunk) = task.directory.chunks.get(task.chunk) else {
             return internal_err!("no chunk {}", task.chunk);
         };
@@ -253,7 +242,7 @@ impl SummaryStream {
         let cells = reader.cells(chunk).map_err(external)?;
         let (places, groups) = self.pick(task, &cells);
         if groups.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let shared = self.shared.clone();
         let mut fields: BTreeMap<usize, FieldCells> = BTreeMap::new();
@@ -274,7 +263,7 @@ impl SummaryStream {
             accumulator.merge_batch(&picked.states(aggregate, field)?, &groups, total)?;
         }
         let held: usize = self.accumulators.iter().map(|accumulator| accumulator.size()).sum();
-        self.reservation.try_resize(held + self.groups.bytes())
+        Ok(self.reservation.try_resize(held + self.groups.bytes()).is_ok())
     }
 
     /// The places of the cells that are asked for, and the group of each.
@@ -298,8 +287,11 @@ impl SummaryStream {
         (places, groups)
     }
 
+    /// The groups so far; there are none afterwards.
     fn finish(&mut self) -> Result<RecordBatch> {
-        let (of_tags, of_times) = (&self.groups.tags, &self.groups.times);
+        let (groups, fresh) = (std::mem::take(&mut self.groups), self.shared.accumulators()?);
+        let mut accumulators = std::mem::replace(&mut self.accumulators, fresh);
+        let (of_tags, of_times) = (&groups.tags, &groups.times);
         let rows = of_tags.len();
         let places = UInt32Array::from(of_tags.clone());
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.shared.schema.fields().len());
@@ -313,7 +305,7 @@ impl SummaryStream {
                 cast(&ticks.collect::<Int64Array>(), field.data_type())?
             });
         }
-        for accumulator in &mut self.accumulators {
+        for accumulator in &mut accumulators {
             if rows > 0 {
                 columns.extend(accumulator.state(EmitTo::All)?);
             }

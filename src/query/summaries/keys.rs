@@ -16,13 +16,11 @@ use hashbrown::HashMap;
 use super::shape::{Key, Shape};
 use crate::model::names::TIME;
 use crate::query::failure::external;
-use crate::query::prune::truths;
+use crate::query::prune::{BATCH_SERIES, truths};
 use crate::snapshot::TableView;
 
 /// Of a series that the predicates leave out.
 pub(super) const NONE: u32 = u32::MAX;
-/// Series that are looked at together.
-const BATCH_SERIES: usize = 8_192;
 /// Cells of one segment and series up to which their groups are looked up one by one.
 pub(super) const NUMBERS_MAX: i64 = 100_000;
 
@@ -100,7 +98,7 @@ fn matching(shape: &Shape<'_>) -> Result<Vec<u32>> {
         return Ok(ids);
     }
     let mut left = Vec::new();
-    for ids in ids.chunks(BATCH_SERIES) {
+    for ids in ids.chunks(BATCH_SERIES as usize) {
         let rows = rows(shape, ids)?;
         let mut matching = arrow::buffer::BooleanBuffer::new_set(ids.len());
         for predicate in &shape.of_tags {

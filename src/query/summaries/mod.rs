@@ -36,6 +36,7 @@ use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions};
 
 use self::exec::SummaryExec;
+pub(super) use self::exec::cells_read;
 use self::shape::Shape;
 use super::accelerations::accelerations;
 

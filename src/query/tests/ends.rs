@@ -1,10 +1,11 @@
 //! Aggregates of latest rows: what they are made of, and that they answer as all rows do.
 
-use super::on_off::{Chance, RandomStore, check};
+use super::chance::Chance;
+use super::on_off::{RandomStore, check};
 use super::*;
 use crate::Accelerations;
 
-/// Answered from latest rows, whatever the rows are.
+/// Answered from latest rows; or, if of no series that row is enough, from summaries where these can.
 const SHAPES: &[&str] = &[
     "SELECT gate, agency, last(number, time), last(level_cm, time), last(note, time) FROM water GROUP BY gate, agency",
     "SELECT gate, last(note, time) AS note, last_time(note, time), max(time) FROM water GROUP BY gate",
@@ -44,6 +45,7 @@ fn the_answers_are_those_of_all_rows() {
     let rounds = std::env::var("DENYUT_ROUNDS").map_or(6, |rounds| rounds.parse().unwrap());
     let (mut shapes, mut others) = (SHAPES.iter().cycle(), OTHERS.iter().cycle());
     let mut random = RandomStore::new(chance);
+    let mut latest = 0;
     for round in 0..rounds {
         if round % 3 == 2 {
             random = RandomStore::new(chance);
@@ -51,7 +53,9 @@ fn the_answers_are_those_of_all_rows() {
         random.grow(chance, 3_000);
         let store = &random.store;
         for text in shapes.by_ref().take(2) {
-            check(store, text, "latest=");
+            let plan = check(store, text, "");
+            assert!(plan.contains("latest=") || plan.contains("DenyutSummaries"), "{text}\n{plan}");
+            latest += usize::from(plan.contains("latest="));
         }
         for text in others.by_ref().take(2) {
             let plan = explain(store, text);
@@ -72,7 +76,10 @@ fn the_answers_are_those_of_all_rows() {
             let of_agency = "FROM water WHERE agency = 'PUPR' GROUP BY gate";
             check(store, &format!("SELECT gate, last_value(note ORDER BY time) {of_agency}"), "latest=");
         }
+        // Neither a null nor another row of that time matters to this one.
+        check(store, "SELECT gate, last_time(number, time), max(time) FROM water GROUP BY gate", "latest=");
     }
+    assert!(latest > 0, "no question was answered from latest rows");
 }
 
 #[test]
@@ -121,4 +128,42 @@ fn a_table_that_would_hold_too_much_is_read() {
     assert_eq!(store.query("SELECT max(number) AS n FROM latest('water')").unwrap().i64(0, "n").unwrap(), Some(199));
     let mut handle = table.latest(table.series([GATES[0], AGENCIES[0]]).unwrap());
     assert!(matches!(handle.get(), Err(Error::LimitExceeded { limit: "last_bytes_max", .. })));
+}
+
+/// Texts have no size of their own, so what their values need is known when they are read.
+#[test]
+fn values_that_would_hold_too_much_are_not_held() {
+    const EACH: usize = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::options().last_bytes_max(64 << 10).open(dir.path().join("kota")).unwrap();
+    let table = store.table(water()).unwrap();
+    let mut writer = table.writer().unwrap();
+    let gates: Vec<String> = (0..8).map(|gate| format!("gate {gate}")).collect();
+    for gate in &gates {
+        let note = gate.repeat(EACH / gate.len());
+        let series = table.series([gate.as_str(), "PUPR"]).unwrap();
+        let values = [7_i64.into(), Value::Null, Value::Null, note.as_str().into()];
+        assert_eq!(writer.append_to(series, Time::from_nanos(START_NS), &values).unwrap().accepted(), 1);
+    }
+    store.seal().unwrap();
+    let of = |value: &str| format!("SELECT gate, last({value}, time) AS v FROM water GROUP BY gate ORDER BY gate");
+    for _ in 0..2 {
+        let plan = explain(&store, &of("note"));
+        assert!(!plan.contains("latest="), "{plan}");
+        check(&store, &of("note"), "");
+        // Of numbers there is room for all, whatever was asked for before.
+        check(&store, &of("number"), "latest=8");
+        // And of one text.
+        for gate in &gates {
+            let mut handle = table.latest(table.series([gate.as_str(), "PUPR"]).unwrap());
+            let row = handle.get().unwrap().unwrap();
+            assert_eq!(row.value("note").unwrap(), Value::Utf8(&gate.repeat(EACH / gate.len())));
+        }
+        check(
+            &store,
+            &format!("SELECT last(note, time) FROM water WHERE gate = '{}' GROUP BY gate", gates[3]),
+            "latest=1",
+        );
+        assert_eq!(store.query("SELECT count(note) AS n FROM latest('water')").unwrap().i64(0, "n").unwrap(), Some(8));
+    }
 }

@@ -121,7 +121,6 @@ fn what_the_limits_allow_is_planned_on_a_small_stack_in_time() {
     let (engine, _dir) = engine(options);
     on_small_stack(|| {
         for text in texts {
-            let begun = Instant::now();
             let run = async { engine.sql(&text).await?.collect().await.map_err(Error::from) };
             match futures::executor::block_on(run) {
                 // The parser has limits of its own.

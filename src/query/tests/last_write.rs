@@ -3,20 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::chance::{Chance, seed};
 use super::*;
 use crate::Table;
-
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % below
-    }
-}
 
 /// By gate and time: number, level and note.
 type Expected = BTreeMap<Key, Cells>;
@@ -98,10 +87,8 @@ fn check(store: &Store, chance: &mut Chance, expected: &Expected, place: &str) {
 
 #[test]
 fn the_last_write_is_the_answer_wherever_it_is() {
-    let asked = std::env::var("DENYUT_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seed = asked.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 % 1_000_000_000);
-    println!("seed {seed}; again with DENYUT_SEED={seed}");
-    let chance = &mut Chance(seed);
+    let seed = seed();
+    let chance = &mut Chance::new(seed);
     let dir = tempfile::tempdir().unwrap();
     let options = || {
         let options = Store::options().query_threads(3).block_bytes_min(64 << 10).block_bytes_max(256 << 10);

@@ -114,3 +114,20 @@ fn what_is_no_table_is_an_error() {
     let example = crate::query::reference().into_iter().find(|entry| entry.name == "latest").unwrap().example;
     assert_eq!(store.query(example).unwrap().num_rows(), 4);
 }
+
+#[test]
+fn a_field_that_comes_later_moves_no_value_to_another_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("kota")).unwrap();
+    let schema = || Schema::new("t").tag("k").i64("v", "").keep_ingest_time();
+    let table = store.table(schema()).unwrap();
+    table.writer().unwrap().append_at(Time::from_nanos(7), row! { k: "a", v: 1_i64 }).unwrap();
+    store.seal().unwrap();
+    let latest = |column: &str| store.query("SELECT * FROM latest('t')").unwrap().i64(0, column).unwrap();
+    let came = latest("ingest_time");
+    assert!(came.is_some_and(|came| came > 7));
+    let table = store.table(schema().i64("later", "")).unwrap();
+    assert_eq!((latest("v"), latest("later"), latest("ingest_time")), (Some(1), None, came));
+    let mut handle = table.latest(table.series(["a"]).unwrap());
+    assert_eq!(handle.get().unwrap().unwrap().value("later").unwrap(), Value::Null);
+}

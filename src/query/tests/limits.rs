@@ -129,3 +129,15 @@ fn an_engine_that_ran_nothing_has_no_threads_and_a_timeout_may_be_endless() {
     let (engine, _dir) = engine(Options::default().query_timeout(Duration::MAX));
     assert_eq!(engine.query("SELECT 1 AS one").unwrap().num_rows(), 1);
 }
+
+/// Whoever waits for one of the engine's threads is told what became of it, planning or running.
+#[test]
+fn a_panic_is_no_timeout() {
+    let (engine, _dir) = engine(Options::default());
+    let error = engine.wait::<()>(async { panic!("of this test") }, || unreachable!("it is not late")).unwrap_err();
+    assert!(matches!(&error, Error::Background { reason } if reason.contains("panicked")), "{error}");
+    let (engine, _dir) = super::engine(Options::default().query_timeout(Duration::from_millis(10)));
+    let mut late = false;
+    let error = engine.wait::<()>(std::future::pending(), || late = true).unwrap_err();
+    assert!(matches!(error, Error::QueryTimeout { .. }) && late, "{error}");
+}

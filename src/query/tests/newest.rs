@@ -1,6 +1,7 @@
 //! The newest buckets: that they are what all rows give, and that older rows are not read.
 
-use super::on_off::{Chance, RandomStore, check};
+use super::chance::Chance;
+use super::on_off::{RandomStore, check};
 use super::*;
 
 #[test]
@@ -29,8 +30,9 @@ fn the_answers_are_those_of_all_rows() {
         ]);
         let tags = *chance.one_of(&["true", "gate = 'Sei Wie'", "agency <> 'PUPR' AND gate <> 'Sei Wie'"]);
         let rows = format!("FROM water WHERE {range} AND {tags}");
+        let most = if random.special { "max(number), last(level_cm, time)" } else { "max(level_cm)" };
         for text in [
-            format!("SELECT {bucket} AS t, max(level_cm), count(*) {rows} GROUP BY t ORDER BY t DESC LIMIT {limit}"),
+            format!("SELECT {bucket} AS t, {most}, count(*) {rows} GROUP BY t ORDER BY t DESC LIMIT {limit}"),
             format!(
                 "SELECT gate, {bucket} AS t, sum(number) {rows} GROUP BY t, gate ORDER BY t DESC, gate LIMIT {limit}"
             ),
@@ -38,6 +40,9 @@ fn the_answers_are_those_of_all_rows() {
         ] {
             check(&random.store, &text, "");
         }
+        // Whatever the rows are, there are some of one bucket; and of the newest of them no other needs to be read.
+        let newest = format!("SELECT {bucket} AS t, {most}, count(*) FROM water GROUP BY t ORDER BY t DESC LIMIT 1");
+        check(&random.store, &newest, "newest_buckets");
     }
 }
 

@@ -1,39 +1,18 @@
 //! Answers with accelerations on and off, over random stores.
 //!
-//! A store has late rows, nulls, equal times, a field that came later, several segments a partition, compacted ones, and
+//! A store has late rows, nulls, floats that compare in their own way, equal times, a field that came later, several segments a partition, compacted ones, and
 //! live rows in several blocks; of some the last write wins.
 
+use super::chance::Chance;
 use super::*;
 use crate::{Accelerations, Table};
-
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-pub(super) struct Chance(u64);
-
-impl Chance {
-    /// From `DENYUT_SEED`, or the clock. Says which.
-    pub(super) fn seeded() -> Self {
-        let asked = std::env::var("DENYUT_SEED").ok().map(|seed| seed.parse().unwrap());
-        let seed = asked.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 % 1_000_000_000);
-        println!("seed {seed}; again with DENYUT_SEED={seed}");
-        Self(seed)
-    }
-
-    pub(super) fn below(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % below
-    }
-
-    pub(super) fn one_of<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len() as u64) as usize]
-    }
-}
 
 /// A random store with the table `water` (tags `gate`, `agency`), which [`grow`](Self::grow) adds rows to.
 pub(super) struct RandomStore {
     pub(super) store: Store,
     pub(super) dedup: Dedup,
+    /// Whether there are NaN, infinities and zeros of both signs: there the engine's least and greatest depend on the order.
+    pub(super) special: bool,
     table: Table,
     writers: Vec<Writer>,
     fields: usize,
@@ -48,7 +27,18 @@ impl RandomStore {
         let dedup = *chance.one_of(&[Dedup::KeepAll, Dedup::LastWrite]);
         let table = store.table(Self::schema(dedup, false)).unwrap();
         let writers = (0..2).map(|_| table.writer().unwrap()).collect();
-        Self { store, dedup, table, writers, fields: 3, _dir: dir }
+        Self { store, dedup, special: chance.below(2) == 0, table, writers, fields: 3, _dir: dir }
+    }
+
+    fn level(&self, chance: &mut Chance, number: i64) -> Option<f64> {
+        match (chance.below(16), self.special) {
+            (0, true) => Some(f64::NAN),
+            (1, true) => Some(-0.0),
+            (2, true) => Some(0.0),
+            (3, true) => Some(f64::INFINITY),
+            (4, true) => Some(f64::NEG_INFINITY),
+            _ => (number % 4 != 0).then_some(number as f64 / 8.0),
+        }
     }
 
     fn schema(dedup: Dedup, later: bool) -> Schema {
@@ -69,7 +59,7 @@ impl RandomStore {
             let number = chance.below(1 << 40) as i64;
             let note = (number % 3 != 0).then(|| format!("a note on {number}, too long for a view"));
             let later = (number % 5 != 0).then_some(number);
-            let level = (number % 4 != 0).then_some(number as f64 / 8.0);
+            let level = self.level(chance, number);
             let values = [number.into(), level.into(), note.as_deref().into(), later.into()];
             let writer = &mut self.writers[chance.below(2) as usize];
             let among = 1 + chance.below(8);
@@ -108,12 +98,13 @@ fn answer(store: &Store, accelerations: Accelerations, text: &str) -> Vec<String
     rows
 }
 
-/// That `text` has one answer with all accelerations on and off, and with them shows `mark` in its plan.
-pub(super) fn check(store: &Store, text: &str, mark: &str) {
+/// That `text` has one answer with all accelerations on and off, and with them shows `mark` in its plan, which it gives.
+pub(super) fn check(store: &Store, text: &str, mark: &str) -> String {
     let (on, off) = (answer(store, Accelerations::all(), text), answer(store, Accelerations::none(), text));
     let plan = explain(store, text);
     assert_eq!(on, off, "{text}\n{plan}");
     assert!(plan.contains(mark), "{text} does not show {mark:?}:\n{plan}");
     let plain = answer(store, Accelerations::none(), &format!("EXPLAIN {text}")).join("\n");
     assert!(mark.is_empty() || !plain.contains(mark), "{text} shows {mark:?} though it is off:\n{plain}");
+    plan
 }

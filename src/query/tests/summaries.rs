@@ -2,27 +2,22 @@
 
 use std::time::Duration;
 
-use arrow::array::AsArray;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::ScalarValue;
 
+use super::chance::{Chance, seed};
 use super::*;
 use crate::{Accelerations, Table};
 
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % below
-    }
-
-    fn one_of<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len() as u64) as usize]
-    }
+/// Floats that compare in their own way.
+#[derive(Clone, Copy, PartialEq)]
+enum Special {
+    None,
+    /// These are extremes, or are none.
+    Infinities,
+    /// And NaN and zeros of both signs: there the engine's least and greatest depend on the order.
+    All,
 }
 
 /// A table of ten hours of 2026-01-01.
@@ -31,8 +26,7 @@ struct Filled {
     table: Table,
     writers: Vec<Writer>,
     dedup: Dedup,
-    /// Whether there are NaN, infinities and zeros of both signs: there the engine's least and greatest depend on the order.
-    special: bool,
+    special: Special,
     fields: usize,
     /// How far the rows are, in seconds.
     head: i64,
@@ -52,17 +46,26 @@ impl Filled {
         let store = options.compact_fan_in(2).open(dir.path().join("kota")).unwrap();
         let table = store.table(schema(dedup, false)).unwrap();
         let writers = (0..2).map(|_| table.writer().unwrap()).collect();
-        Self { store, table, writers, dedup, special: chance.below(3) == 0, fields: 5, head: 0, _dir: dir }
+        Self {
+            store,
+            table,
+            writers,
+            dedup,
+            special: *chance.one_of(&[Special::None, Special::Infinities, Special::All]),
+            fields: 5,
+            head: 0,
+            _dir: dir,
+        }
     }
 
     fn level(&self, chance: &mut Chance) -> Option<f64> {
         match (chance.below(40), self.special) {
-            (0, true) => Some(f64::NAN),
-            (1, true) => Some(-f64::NAN),
-            (2, true) => Some(-0.0),
-            (3, true) => Some(0.0),
-            (4, true) => Some(f64::INFINITY),
-            (5, true) => Some(f64::NEG_INFINITY),
+            (0, Special::All) => Some(f64::NAN),
+            (1, Special::All) => Some(-f64::NAN),
+            (2, Special::All) => Some(-0.0),
+            (3, Special::All) => Some(0.0),
+            (4, Special::All | Special::Infinities) => Some(f64::INFINITY),
+            (5, Special::All | Special::Infinities) => Some(f64::NEG_INFINITY),
             (6..10, _) => None,
             _ => Some((chance.below(100_000) as f64 - 20_000.5) / 8.0),
         }
@@ -132,13 +135,13 @@ impl Filled {
             "min(time)",
             "max(time)",
         ];
-        if !self.special {
+        if self.special != Special::All {
             all.extend(["min(level)", "max(level)"]);
         }
         if self.fields == 6 {
             all.extend(["count(later)", "sum(later)", "last(later, time)", "max(later)", "avg(later)"]);
         }
-        let aggregates: Vec<&str> = (0..1 + chance.below(5)).map(|_| chance.one_of(&all)).collect();
+        let aggregates: Vec<&str> = (0..1 + chance.below(5)).map(|_| *chance.one_of(&all)).collect();
         let mut predicates = Vec::new();
         let bound = |chance: &mut Chance| {
             let at = START_NS + chance.below(self.head as u64 + 1_000) as i64 * 1_000_000_000;
@@ -155,7 +158,7 @@ impl Filled {
         let of_tags =
             ["gate = 'Kuala Dua'", "gate IN ('Sei Wie', 'Parit Tokaya')", "agency LIKE 'B%'", "gate <> agency"];
         if chance.below(3) == 0 {
-            predicates.push(chance.one_of(&of_tags).into());
+            predicates.push((*chance.one_of(&of_tags)).into());
         }
         Question { keys, aggregates: aggregates.into_iter().map(String::from).collect(), predicates }
     }
@@ -243,13 +246,11 @@ fn check(filled: &Filled, question: &Question, place: &str) -> bool {
 
 #[test]
 fn an_answer_from_summaries_is_that_of_the_rows() {
-    let asked = std::env::var("DENYUT_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seed: u64 = asked.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 % 1_000_000_000);
-    println!("seed {seed}; again with DENYUT_SEED={seed}");
+    let seed = seed();
     let cases: u64 = std::env::var("PROPTEST_CASES").map_or(2, |cases| cases.parse().unwrap());
     let mut used = 0;
     for case in 0..cases {
-        let mut chance = Chance(seed.wrapping_add(case));
+        let mut chance = Chance::new(seed.wrapping_add(case));
         let dedup = if case % 2 == 0 { Dedup::KeepAll } else { Dedup::LastWrite };
         let mut filled = Filled::new(&mut chance, dedup);
         for step in 0..4 {
@@ -279,7 +280,7 @@ fn an_answer_from_summaries_is_that_of_the_rows() {
 
 /// What row `n` of a host says: nothing that repeats, or segments would be too small for fine cells.
 fn usage(host: i64, n: i64) -> f64 {
-    Chance((host * 100_000 + n) as u64).below(101) as f64
+    Chance::new((host * 100_000 + n) as u64).below(101) as f64
 }
 
 /// A store of one series a host, every ten seconds for a day.
@@ -385,4 +386,82 @@ fn a_damaged_summary_is_an_error_and_no_guess() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let rows = runtime.block_on(async { session.sql(text).await.unwrap().count().await }).unwrap();
     assert_eq!(rows, 4, "the rows are all there");
+}
+
+/// What another acceleration found nothing to save of is as if that were off.
+#[test]
+fn what_nothing_else_saves_of_is_answered_from_summaries() {
+    let (store, _dir) = regular();
+    for text in [
+        // There are not so many buckets.
+        "SELECT date_bin(INTERVAL '1 hour', time) AS t, max(usage) FROM cpu GROUP BY t ORDER BY t DESC LIMIT 100",
+        // No series' latest row is so early.
+        "SELECT host, last(usage, time) FROM cpu WHERE time < '2026-01-01T12:00:00Z' GROUP BY host",
+    ] {
+        let plan = explain(&store, text);
+        assert_eq!(raw_rows(&plan), Some(0), "{plan}");
+        super::on_off::check(&store, text, "DenyutSummaries");
+    }
+}
+
+/// Partial groups are as good as whole ones, so what does not fit in memory is given away.
+#[test]
+fn what_does_not_fit_is_given_away_in_parts() {
+    use datafusion::execution::TaskContext;
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+    use datafusion::physical_plan::{ExecutionPlan, collect};
+
+    fn summaries(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
+        if plan.name() == "DenyutSummaries" {
+            return Some(plan.clone());
+        }
+        plan.children().into_iter().find_map(summaries)
+    }
+    let (store, _dir) = regular();
+    let mut writer = store.existing("cpu").unwrap().writer().unwrap();
+    for n in 0..8_640_i64 {
+        let time = Time::from_nanos(START_NS + n * 10_000_000_000 + 1);
+        let _ = writer.append_at(time, row! { host: "host_0", zone: "a", usage: usage(9, n), jobs: 1_i64 }).unwrap();
+    }
+    store.seal().unwrap();
+    let text = "SELECT host, date_bin(INTERVAL '1 hour', time) AS t, count(*), sum(jobs) FROM cpu GROUP BY host, t";
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    // Groups, and rows that they are of, within so many bytes.
+    let found = |bytes: usize| {
+        let limited = RuntimeEnvBuilder::new().with_memory_limit(bytes, 1.0).build_arc().unwrap();
+        let context = Arc::new(TaskContext::default().with_runtime(limited));
+        let plan = async { store.session().sql(text).await.unwrap().create_physical_plan().await.unwrap() };
+        let plan = summaries(&runtime.block_on(plan)).unwrap();
+        let batches = runtime.block_on(collect(plan, context)).unwrap();
+        let count = |batch: &RecordBatch| batch.column(2).as_primitive::<Int64Type>().iter().flatten().sum::<i64>();
+        (batches.iter().map(RecordBatch::num_rows).sum::<usize>(), batches.iter().map(count).sum::<i64>())
+    };
+    assert_eq!(found(1 << 30), (4 * 24, 5 * 8_640));
+    assert_eq!(found(1_000), (5 * 24, 5 * 8_640));
+}
+
+/// Where the engine's answer depends on the order of rows, or on how they are grouped, the rows are read.
+#[test]
+fn extremes_of_floats_that_compare_in_their_own_way_are_of_the_rows() {
+    for (special, is_served) in [(f64::NAN, false), (-0.0, false), (f64::INFINITY, true), (f64::NEG_INFINITY, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::options().block_bytes_min(1 << 20).open(dir.path().join("kota")).unwrap();
+        let schema = Schema::new("cpu").tag("host").f64("usage", "%").partition(Duration::from_secs(86_400));
+        let table = store.table(schema).unwrap();
+        let (mut writer, host) = (table.writer().unwrap(), table.series(["a"]).unwrap());
+        for n in 0..8_640_i64 {
+            let usage = if n == 5_000 { special } else { usage(0, n) };
+            let _ = writer.append_to(host, Time::from_nanos(START_NS + n * 10_000_000_000), &[usage.into()]).unwrap();
+        }
+        store.seal().unwrap();
+        let of = |aggregate: &str| format!("SELECT host, {aggregate}(usage) FROM cpu GROUP BY host");
+        for aggregate in ["min", "max"] {
+            let plan = explain(&store, &of(aggregate));
+            assert_eq!(plan.contains("DenyutSummaries"), is_served, "{aggregate} with {special}: {plan}");
+            if is_served {
+                super::on_off::check(&store, &of(aggregate), "DenyutSummaries");
+            }
+        }
+        super::on_off::check(&store, &of("count"), "DenyutSummaries");
+    }
 }

@@ -8,8 +8,9 @@ use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::{TimestampNanosecondType, UInt64Type};
 use hashbrown::{HashMap, HashSet};
 
-use super::{Found, Place};
+use super::{Found, LIMIT, Place};
 use crate::error::{Error, Result};
+use crate::snapshot::copying::owned;
 use crate::snapshot::{Segment, TableView};
 
 /// Rows of a batch that is read.
@@ -50,16 +51,23 @@ pub(super) struct Sealed {
     numbers: HashMap<u64, usize>,
     /// By series.
     entries: Vec<Entry>,
-    /// By column of a segment.
+    /// By [`lasting`] number of a column of a segment.
     columns: HashMap<usize, Values>,
     ties: Option<Values>,
 }
 
 impl Sealed {
-    pub(super) fn bytes(&self) -> usize {
+    fn value_bytes(&self) -> usize {
         let of = |values: &Values| values.keys.capacity() * size_of::<Key>() + values.values.get_array_memory_size();
-        let values: usize = self.columns.values().chain(&self.ties).map(of).sum();
-        values + self.entries.capacity() * size_of::<Entry>() + self.segments.capacity() * 32
+        self.columns.values().chain(&self.ties).map(of).sum()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.value_bytes() + self.bytes_without_values()
+    }
+
+    pub(super) fn bytes_without_values(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>() + self.segments.capacity() * 32
     }
 
     pub(super) fn forget_values(&mut self) {
@@ -133,25 +141,54 @@ impl Sealed {
         wanted.filter(|(key, series)| *key != NO_KEY && has(*series) != Some(*key)).collect()
     }
 
-    /// See [`LastTable::sealed_values`](super::LastTable::sealed_values).
-    pub(super) fn values(&mut self, view: &TableView, columns: &[usize], series: &[u32]) -> Result<Vec<ArrayRef>> {
+    /// See [`LastTable::sealed_values`](super::LastTable::sealed_values). All values together have `room` bytes.
+    pub(super) fn values(
+        &mut self,
+        view: &TableView,
+        columns: &[usize],
+        series: &[u32],
+        room: usize,
+    ) -> Result<Vec<ArrayRef>> {
+        match self.values_beside(view, columns, series, room) {
+            // What was asked for before makes way for what is asked for now.
+            Err(Error::LimitExceeded { limit: LIMIT, .. }) if self.value_bytes() > 0 => {
+                self.forget_values();
+                self.values_beside(view, columns, series, room)
+            }
+            values => values,
+        }
+    }
+
+    /// The same beside all values that are held.
+    fn values_beside(
+        &mut self,
+        view: &TableView,
+        columns: &[usize],
+        series: &[u32],
+        room: usize,
+    ) -> Result<Vec<ArrayRef>> {
+        let fields = view.schema.segment_arrow();
         let mut missing: Vec<(Key, u32)> =
-            columns.iter().flat_map(|column| self.missing(self.columns.get(column), series)).collect();
+            columns.iter().flat_map(|at| self.missing(self.columns.get(&lasting(view, *at)), series)).collect();
         missing.sort_unstable();
         missing.dedup();
         if !missing.is_empty() {
+            // Each column has a place for every series.
+            let new = columns.iter().filter(|at| !self.columns.contains_key(&lasting(view, **at)));
+            let width = |at: &usize| fields.fields().get(*at).and_then(|field| field.data_type().primitive_width());
+            let places: usize =
+                new.map(|at| view.series.len().saturating_mul(size_of::<Key>() + width(at).unwrap_or(1))).sum();
             let rows = missing.iter().map(|(key, _)| (*key, 1));
-            let read = self.read(view, columns, rows)?;
-            for (column, read) in columns.iter().zip(read) {
-                let known = self.columns.remove(column);
-                self.columns.insert(*column, patched(known, &missing, &read, view.series.len())?);
+            let read = self.read(view, columns, rows, (self.value_bytes() + places, room))?;
+            for (column, read) in columns.iter().map(|at| lasting(view, *at)).zip(read) {
+                let known = self.columns.remove(&column);
+                self.columns.insert(column, patched(known, &missing, &read, view.series.len())?);
             }
         }
         let index = UInt32Array::from(series.to_vec());
-        let of = |column: &usize| match self.columns.get(column) {
+        let of = |column: &usize| match self.columns.get(&lasting(view, *column)) {
             Some(values) => take(&values.values, &index, None).map_err(|error| Error::batch(view.schema.name(), error)),
             None => {
-                let fields = view.schema.segment_arrow();
                 let field =
                     fields.fields().get(*column).ok_or_else(|| Error::batch(view.schema.name(), "no such column"))?;
                 Ok(new_null_array(field.data_type(), series.len()))
@@ -168,7 +205,8 @@ impl Sealed {
         if !missing.is_empty() {
             missing.sort_unstable();
             let pairs = missing.iter().map(|((segment, row), _)| ((*segment, row.saturating_sub(1)), 2));
-            let read = self.read(view, &[0], pairs)?;
+            // Sixteen bytes a series.
+            let read = self.read(view, &[0], pairs, (0, usize::MAX))?;
             let times = read.first().and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>());
             let times = times.map(|times| times.values().clone()).unwrap_or_default();
             let ties: BooleanArray = times.chunks_exact(2).map(|pair| Some(matches!(pair, [a, b] if a == b))).collect();
@@ -183,13 +221,16 @@ impl Sealed {
         Ok(series.iter().map(tied).collect())
     }
 
-    /// Reads runs of rows, which ascend within each segment, those of one segment behind one another.
+    /// Reads runs of rows, which ascend within each segment, those of one segment behind one another. An error as soon as
+    /// they have more than `room` bytes with the `held` ones.
     fn read(
         &self,
         view: &TableView,
         columns: &[usize],
         runs: impl Iterator<Item = (Key, u64)>,
+        (mut held, room): (usize, usize),
     ) -> Result<Vec<ArrayRef>> {
+        let failed = |error| Error::batch(view.schema.name(), error);
         let mut by_segment: Vec<(u64, Vec<Range<u64>>)> = Vec::new();
         for ((segment, row), rows) in runs {
             if by_segment.last().is_none_or(|(last, _)| *last != segment) {
@@ -206,8 +247,17 @@ impl Sealed {
             let number = self.numbers.get(&segment).copied();
             let Some(segment) = number.and_then(|number| view.segments.get(number)) else { continue };
             for batch in segment.read(&view.schema, columns, Some(ranges), None, BATCH_ROWS)? {
-                let batch = batch?;
-                parts.iter_mut().zip(batch.columns()).for_each(|(parts, column)| parts.push(slim(column)));
+                let batch = owned(&batch?).map_err(failed)?;
+                held = held.saturating_add(batch.get_array_memory_size());
+                if held > room {
+                    return Err(Error::LimitExceeded {
+                        limit: LIMIT,
+                        max: room as u64,
+                        found: held as u64,
+                        place: format!("bytes of the last values of table {}", view.schema.name()),
+                    });
+                }
+                parts.iter_mut().zip(batch.columns()).for_each(|(parts, column)| parts.push(column.clone()));
             }
         }
         let fields = view.schema.segment_arrow();
@@ -218,10 +268,17 @@ impl Sealed {
                 let field = field.ok_or_else(|| Error::batch(view.schema.name(), "no such column"))?;
                 return Ok(new_empty_array(field.data_type()));
             }
-            concat(&parts).map_err(|error| Error::batch(view.schema.name(), error))
+            concat(&parts).map_err(failed)
         };
         columns.iter().zip(parts).map(whole).collect()
     }
+}
+
+/// A number for a column of a segment that it keeps for ever: a field that is added moves what lies behind the fields, so
+/// that is counted from the other end.
+fn lasting(view: &TableView, column: usize) -> usize {
+    let behind = 1 + view.schema.tags().len() + view.schema.fields().len();
+    column.checked_sub(behind).map_or(column, |at| usize::MAX - at)
 }
 
 /// Texts without the heap of what lay beside them.
@@ -253,7 +310,7 @@ fn patched(known: Option<Values>, missing: &[(Key, u32)], read: &ArrayRef, serie
 }
 
 /// When a row of a segment was written, in the order of writes.
-pub(super) fn clock(view: &TableView, number: usize, row: u64) -> Result<u64> {
+pub(crate) fn clock(view: &TableView, number: usize, row: u64) -> Result<u64> {
     let Some(segment) = view.segments.get(number) else { return Ok(0) };
     // The clock is a segment's last column.
     let column = view.schema.segment_arrow().fields().len() - 1;
