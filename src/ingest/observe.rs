@@ -22,6 +22,9 @@ use super::recover::{Reader, poisoned};
 /// What the rest of the store knows of a block.
 pub(crate) struct Known<'a> {
     pub(crate) boot_id: [u8; 16],
+    /// Whether all rows of a (block, generation) are in segments, so that nobody looks at its bytes again. After a power loss
+    /// they may be those of the file's next life, under the header of this one.
+    pub(crate) done: &'a dyn Fn(u64, u64) -> bool,
     pub(crate) table: &'a dyn Fn(TableId) -> Option<Arc<TableSchema>>,
     /// Where the blocks' limits are, which nobody looks at here.
     pub(crate) limits: &'a Words,
@@ -53,7 +56,7 @@ pub(crate) fn observe(file: Arc<dyn File>, known: &Known<'_>) -> Result<Observed
         return Ok(Observed::Changing);
     }
     let header = Header::decode(&path, sector)?;
-    if header.table == FREE {
+    if header.table == FREE || (known.done)(header.block, header.generation) {
         return Ok(Observed::Nothing);
     }
     let schema = (known.table)(header.table)

@@ -5,6 +5,9 @@
 //! cache or was written well. Otherwise only rows under a commit entry that holds count. In both cases all bytes that
 //! count are read with `pread` first, so that a bad sector is an error here and not a signal later.
 //!
+//! **Invariant:** after a failed sync no byte counts that the kernel only takes for written: files with rows to keep are
+//! written again, and those without are removed and not filled again.
+//!
 //! **Invariant:** a trusted count is not below the newest commit entry, whose checksums hold; and after a close it is what
 //! the close said. So of what is committed every byte is checked in either case.
 
@@ -31,6 +34,9 @@ pub(crate) enum Found {
     Block(Recovered),
     /// Nothing to keep: to be recycled.
     Nothing(Released, u64),
+    /// Block and generation of a file with nothing to keep, of which a failed sync may have dropped what the kernel shows: to
+    /// be removed.
+    Spoiled(u64, u64),
     /// The file was being made when the process died; to be removed.
     Unfinished,
 }
@@ -118,7 +124,12 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
     }
     let mapping = file.map(usize::try_from(header.file_bytes).unwrap_or(usize::MAX))?;
     file.try_lock(LockKind::Shared)?;
+    let mark = poisoned(&head, header.generation);
+    let is_spoiled = poisoned_store || mark.is_some();
     let nothing = |mapping| {
+        if is_spoiled {
+            return Ok(Found::Spoiled(header.block, header.generation));
+        }
         let released = Released { id: header.block, file: file.clone(), mapping, sealed: true };
         Ok(Found::Nothing(released, header.generation))
     };
@@ -126,9 +137,7 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
     if header.table == FREE || done {
         return nothing(mapping);
     }
-    let mark = poisoned(&head, header.generation);
-    let trusted = !poisoned_store
-        && mark.is_none()
+    let trusted = !is_spoiled
         && known.boot_id != [0; 16]
         && header.boot_id == known.boot_id
         && header.identity == file.identity()?
@@ -179,16 +188,29 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
         reader.forget_after(&mapping, &layout, sequence)?;
         mapping.zero(POISON, SECTOR_BYTES);
         mapping.write(0, &Header { boot_id: known.boot_id, identity: file.identity()?, ..header.clone() }.encode());
-        if poisoned_store || mark.is_some() {
+        if is_spoiled {
             // The mark goes from the store next. What was cut must not come back with a power loss.
+            write_again(&*file, header.file_bytes)?;
             file.sync_data()?;
         }
     }
-    let sound = mark.is_none() && !poisoned_store && !known.salvage;
+    let sound = !is_spoiled && !known.salvage;
     let id = (header.block, header.generation);
     let next = NextCommit { sequence, settle_first: trusted };
     let block = LiveBlock::new(id, schema, file, mapping, layout, next, known.limits.take());
     Ok(Found::Block(Recovered { block: Arc::new(block), sound, rows_cut }))
+}
+
+/// Writes a file's bytes to it, as the kernel shows them: it takes what a failed sync dropped for written, and would not
+/// write it until something changes there.
+fn write_again(file: &dyn File, len: u64) -> Result<()> {
+    let mut chunk = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(1 << 20)];
+    for at in (0..len).step_by(chunk.len().max(1)) {
+        let part = chunk.split_at_mut(usize::try_from(len - at).unwrap_or(usize::MAX).min(1 << 20)).0;
+        file.read_at(part, at)?;
+        file.write_at(part, at)?;
+    }
+    Ok(())
 }
 
 /// Whether any of the first `rows` rows is absent.

@@ -437,7 +437,7 @@ impl Opening {
         marks.generation = self.closed.keys().map(|(_, generation)| *generation).max().unwrap_or(0);
         let mut names = self.names(&dir)?;
         names.sort_unstable();
-        let (mut seen, mut unfinished) = (BTreeMap::new(), Vec::new());
+        let (mut seen, mut unwanted) = (BTreeMap::new(), Vec::new());
         for name in names {
             let path = dir.join(&name);
             let Some(id) = name.strip_suffix(".block").and_then(|id| id.parse::<u64>().ok()) else {
@@ -462,11 +462,16 @@ impl Opening {
                     seen.insert(id, generation);
                     nothing.push(released);
                 }
-                Found::Unfinished => unfinished.push(path),
+                Found::Spoiled(_, generation) => {
+                    marks.generation = marks.generation.max(generation);
+                    seen.insert(id, generation);
+                    unwanted.push(path);
+                }
+                Found::Unfinished => unwanted.push(path),
             }
         }
         self.missing(&dir, &seen, catalog)?;
-        unfinished.iter().try_for_each(|path| self.fs.remove(path))?;
+        unwanted.iter().try_for_each(|path| self.fs.remove(path))?;
         Ok((blocks, nothing, marks))
     }
 

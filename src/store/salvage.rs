@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::care::Repair;
 use crate::error::{Error, Result};
 use crate::fs::{File, FileSystem};
+use crate::ingest::live_block::Released;
 use crate::ingest::recover::{Found, Known, recover};
 use crate::model::TableId;
 use crate::snapshot::TableState;
@@ -231,10 +232,10 @@ impl Salvage {
                 found.rows_cut = 0;
                 Ok(Some(Found::Block(found)))
             }
-            Ok(Found::Nothing(released, generation)) => {
-                let rows = (known.closed)(released.id, generation).unwrap_or(0);
+            Ok(Found::Nothing(Released { id, .. }, generation) | Found::Spoiled(id, generation)) => {
+                let rows = (known.closed)(id, generation).unwrap_or(0);
                 self.note(&path, Some(kept), Lost { rows, bytes, table: None }, reason_of(error));
-                Ok(Some(Found::Nothing(released, generation)))
+                Ok(Some(Found::Spoiled(id, generation)))
             }
             Ok(Found::Unfinished) | Err(_) => {
                 self.note(&path, Some(kept), Lost { bytes, ..Lost::default() }, reason_of(error));

@@ -7,6 +7,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 
 use crate::error::{Error, Result};
+use crate::fs::File;
 use crate::ingest::live_block::LiveBlock;
 use crate::ingest::observe::{Known, Observed, observe};
 use crate::model::{TableId, TableSchema};
@@ -165,12 +166,19 @@ impl Following {
     fn look_at(&self, place: &Place, (id, generation): (u64, u64)) -> Result<Option<Arc<LiveBlock>>> {
         let path = live_dir(&place.path).join(format!("{id:08}.block"));
         let Some(file) = place.fs.open_read(&path)? else { return Ok(None) };
-        let table = |id: TableId| self.schema(id);
-        let known = Known { boot_id: place.fs.boot_id(), table: &table, limits: &place.limits };
-        Ok(match observe(file, &known)? {
+        Ok(match self.observe(place, file)? {
             Observed::Block(block) if block.generation == generation => Some(block),
             Observed::Block(_) | Observed::Nothing | Observed::Changing => None,
         })
+    }
+
+    fn observe(&self, place: &Place, file: Arc<dyn File>) -> Result<Observed> {
+        let done = |block: u64, generation: u64| {
+            let seal = self.catalog().and_then(|catalog| catalog.seals.get(&block));
+            seal.is_some_and(|seal| seal.generation == generation && seal.done)
+        };
+        let table = |id: TableId| self.schema(id);
+        observe(file, &Known { boot_id: place.fs.boot_id(), done: &done, table: &table, limits: &place.limits })
     }
 
     fn read_series_of(&mut self, place: &Place) -> Result<()> {
@@ -267,15 +275,10 @@ impl Following {
         files.sort_unstable();
         for name in files.iter().filter(|name| name.ends_with(".block")) {
             let Some(file) = place.fs.open_read(&live.join(name))? else { continue };
-            let table = |id: TableId| self.schema(id);
-            let known = Known { boot_id: place.fs.boot_id(), table: &table, limits: &place.limits };
-            if let Observed::Block(block) = observe(file, &known)? {
+            if let Observed::Block(block) = self.observe(place, file)? {
                 let id = (block.id, block.generation);
-                let seal = self.catalog().and_then(|catalog| catalog.seals.get(&block.id));
-                if seal.is_none_or(|seal| seal.generation != block.generation || !seal.done) {
-                    self.slots.push(id);
-                    self.blocks.insert(id, block);
-                }
+                self.slots.push(id);
+                self.blocks.insert(id, block);
             }
         }
         self.check_closed(place, &closed)?;

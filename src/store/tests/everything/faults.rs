@@ -232,12 +232,19 @@ fn a_call_that_fails_is_a_typed_error_and_costs_nothing_that_was_done() {
     assert!(met * 2 > seeds * OF_A_SEED, "{met}");
 }
 
+/// What failed once, kept for good: a file whose bytes a failed sync had dropped was filled again, and some of them were
+/// taken for written.
+const FAILED_ONCE: &[(&str, Plan)] = &[("lives", Plan::Change(41, Fault { kind: FaultKind::FailedSync, once: false }))];
+
 /// Every call of the small workloads, in each way, once and for ever; one in `DENYUT_STRIDE` of them.
 #[test]
 fn every_call_of_small_workloads_may_fail() {
     let stride = setting("DENYUT_STRIDE").unwrap_or(199);
     let (mut faults, mut met, mut number) = (0_u64, 0_u64, 0_u64);
     for (name, steps) in SCRIPTS {
+        for (_, plan) in FAILED_ONCE.iter().filter(|(of, _)| *of == name) {
+            let _ = run(1, steps, Some(*plan), name);
+        }
         let (operations, looks, _) = run(1, steps, None, name);
         let changes = KINDS.iter().flat_map(|kind| {
             let plan = move |at, once| Plan::Change(at, Fault { kind: *kind, once });
