@@ -49,6 +49,8 @@ pub(crate) struct Recovered {
     pub(crate) sound: bool,
     /// Rows that had been published but were not under a commit entry that holds; they are left out.
     pub(crate) rows_cut: u64,
+    /// When it was handed to the first writer of its life.
+    pub(crate) created_ns: i64,
 }
 
 /// What the rest of the store knows of a block.
@@ -198,7 +200,7 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
     let id = (header.block, header.generation);
     let next = NextCommit { sequence, settle_first: trusted };
     let block = LiveBlock::new(id, schema, file, mapping, layout, next, known.limits.take());
-    Ok(Found::Block(Recovered { block: Arc::new(block), sound, rows_cut }))
+    Ok(Found::Block(Recovered { block: Arc::new(block), sound, rows_cut, created_ns: header.created_ns }))
 }
 
 /// Writes a file's bytes to it, as the kernel shows them: it takes what a failed sync dropped for written, and would not

@@ -22,6 +22,7 @@ use crate::options::Options;
 use crate::snapshot::aside::Partial;
 use crate::snapshot::cut::{Gate, Shut};
 use crate::snapshot::last::LastTables;
+use crate::snapshot::stint::Due;
 use crate::snapshot::view::Changing;
 use crate::snapshot::{Snapshot, View, ViewCell};
 use crate::storage::control::{Control, Ends};
@@ -163,18 +164,19 @@ impl Core {
         let view = self.view.load();
         // Counts first: every series of a row that is counted is in the log when the log is synced.
         let tables = view.tables.iter().filter(|(id, _)| table.is_none_or(|table| table == **id));
-        let blocks: Vec<_> = tables
-            .flat_map(|(_, state)| &state.blocks)
-            .map(|view| (&view.block, view.block.rows(), view.sealed_rows))
-            .filter(|(_, rows, sealed)| rows > sealed)
-            .collect();
+        let due: Vec<_> = tables.flat_map(|(_, state)| state.due_now()).collect();
+        self.sync_blocks(&due)
+    }
+
+    /// Makes so many rows of each block durable, one block after the other. Who gives the counts loaded them before.
+    pub(super) fn sync_blocks(&self, due: &[Due]) -> Result<()> {
         self.series_log.sync().map_err(|error| self.poison(error))?;
-        for (block, rows, _) in blocks {
+        for (block, rows) in due {
             if block.schema.policies.keep_ingest_time {
                 // Durable with the rows, so that they keep it.
                 block.mark(self.clock.second());
             }
-            if block.commit(rows).map_err(|error| self.poison(error))? {
+            if block.commit(*rows).map_err(|error| self.poison(error))? {
                 self.counters.block_syncs.add(1);
             }
         }

@@ -1,6 +1,6 @@
 //! Where writers get their blocks and bring them back.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use crate::error::{Error, Result};
@@ -10,6 +10,7 @@ use crate::ingest::pool::Wanted;
 use crate::ingest::writer::Home;
 use crate::model::TableSchema;
 use crate::snapshot::BlockView;
+use crate::snapshot::stint::Stints;
 use crate::snapshot::view::Stage;
 
 use super::background::Work;
@@ -43,11 +44,12 @@ impl Home for Core {
         self.counters.blocks_taken.add(1);
         self.show(|view| {
             let Some(table) = view.table_mut(schema.id) else { return };
-            if let Some(full) = full.and_then(|full| table.block_mut(full.id)) {
-                full.stage = Stage::Full;
+            if let Some(full) = full {
+                table.leave(full.id);
+                table.block_mut(full.id).into_iter().for_each(|full| full.stage = Stage::Full);
             }
-            let (block, since) = (block.clone(), Instant::now());
-            table.blocks.push(BlockView { block, sealed_rows: 0, stage: Stage::Filling, since });
+            let (block, stints, since) = (block.clone(), Stints::begun(table.next_stint()), Instant::now());
+            table.blocks.push(BlockView { block, sealed_rows: 0, stage: Stage::Filling, stints, since });
         })?;
         match full {
             Some(full) => self.have_sealed(full.id)?,
@@ -68,10 +70,9 @@ impl Home for Core {
         }
         // Refused when the store is closed or poisoned, and then nobody asks for the block again.
         let _ = self.show(|view| {
-            let table = view.table_mut(block.schema.id);
-            if let Some(view) = table.and_then(|table| table.block_mut(block.id)) {
-                view.stage = Stage::Waiting;
-            }
+            let Some(table) = view.table_mut(block.schema.id) else { return };
+            table.leave(block.id);
+            table.block_mut(block.id).into_iter().for_each(|view| view.stage = Stage::Waiting);
         });
     }
 
@@ -91,8 +92,8 @@ impl Core {
         }
         let (found, old) = self.show(|view| {
             let (mut found, mut old) = (None, Vec::new());
-            let table = view.table_mut(schema.id);
-            for view in table.into_iter().flat_map(|table| &mut table.blocks).filter(|view| is_waiting(view)) {
+            let Some(table) = view.table_mut(schema.id) else { return (found, old) };
+            for view in table.blocks.iter_mut().filter(|view| is_waiting(view)) {
                 let fits = view.block.layout.fields.len() == schema.fields.len() && !view.block.is_retired();
                 if !fits {
                     view.stage = Stage::Full;
@@ -102,8 +103,14 @@ impl Core {
                     found = Some(view.block.clone());
                 }
             }
+            found.iter().for_each(|block: &Arc<LiveBlock>| table.go_on(block.id));
             (found, old)
         })?;
+        if found.is_some() {
+            // A seal that waits for this block's own need not any more, and must not: this one's may come to wait for it.
+            drop(self.sealing.lock().unwrap_or_else(PoisonError::into_inner));
+            self.sealed.notify_all();
+        }
         old.into_iter().try_for_each(|id| self.have_sealed(id))?;
         Ok(found)
     }

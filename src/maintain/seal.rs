@@ -62,14 +62,12 @@ impl Core {
 
     fn seal_alone(&self, id: u64) -> Result<usize> {
         let view = self.view.load();
-        let found = view
-            .tables
-            .values()
-            .find_map(|table| table.blocks.iter().find(|block| block.block.id == id).map(|block| (table, block)));
-        let Some((table, found)) = found else { return Ok(0) };
+        let Some((table, found)) = view.table_of(id) else { return Ok(0) };
         // The stage was read before the count: if it says full, the count is final.
         let done = found.stage == Stage::Full;
         let (from, to) = (found.sealed_rows, found.block.rows());
+        // Looked at after the count, so that no row of a later stint is among them.
+        let began = self.view.load().table_of(id).map_or(0, |(_, view)| view.stints.last_began());
         if from == to && !done {
             return Ok(0);
         }
@@ -89,6 +87,7 @@ impl Core {
             let count = table.series.count();
             edits.push(Edit::Series { table: table.schema.id, count });
             edits.extend(unnamed.metas().iter().cloned().map(Edit::AddSegment));
+            self.settle_before(table.schema.id, began)?;
         }
         let sealed = Sealed { generation: found.block.generation, rows: to as u64, done };
         edits.push(Edit::Seal { block: id, sealed });
@@ -101,6 +100,20 @@ impl Core {
         self.counters.segments_written.add(metas.len() as u64);
         self.counters.segment_bytes_written.add(metas.iter().map(|meta| meta.bytes + meta.index_bytes).sum());
         Ok(to - from)
+    }
+
+    /// Sees to it that rows of stints that had ended before `began` are durable. Where a thread is sealing some, it waits
+    /// for that one, which is of an earlier stint and never waits for this one; the rest it syncs.
+    fn settle_before(&self, table: TableId, began: u64) -> Result<()> {
+        let is_at_one = |sealing: &mut Vec<u64>| {
+            let view = self.view.load();
+            let blocks = view.tables.get(&table).into_iter().flat_map(|table| &table.blocks);
+            blocks.filter(|view| view.had_ended(began)).any(|view| sealing.contains(&view.block.id))
+        };
+        let sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.sealed.wait_while(sealing, is_at_one).unwrap_or_else(PoisonError::into_inner));
+        let due = self.view.load().tables.get(&table).map(|table| table.due_before(began)).unwrap_or_default();
+        if due.is_empty() { Ok(()) } else { self.sync_blocks(&due) }
     }
 
     fn commit_seal(

@@ -22,6 +22,7 @@ pub(crate) mod merge;
 pub(crate) mod overlap;
 pub(crate) mod scan;
 pub(crate) mod sort;
+pub(crate) mod stint;
 pub(crate) mod view;
 
 use std::sync::Arc;

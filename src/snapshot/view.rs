@@ -12,6 +12,7 @@ use crate::storage::segment::Segment;
 use crate::storage::series_table::SeriesTable;
 
 use super::aside::Aside;
+use super::stint::Stints;
 
 /// All tables.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,8 @@ pub(crate) struct TableState {
     pub(crate) segments: Arc<Vec<Arc<Segment>>>,
     pub(crate) aside: Aside,
     pub(crate) blocks: Vec<BlockView>,
+    /// The last number of a beginning or an end of a stint.
+    pub(crate) stints: u64,
 }
 
 /// One live block of a table.
@@ -38,6 +41,8 @@ pub(crate) struct BlockView {
     pub(crate) sealed_rows: usize,
     /// Whose turn it is to add rows, or whether none will come.
     pub(crate) stage: Stage,
+    /// Whose rows it has that may not be durable.
+    pub(crate) stints: Stints,
     /// When it was made or last sealed.
     pub(crate) since: Instant,
 }
@@ -114,6 +119,13 @@ impl View {
     /// How many segments are damaged and not read.
     pub(crate) fn segments_aside(&self) -> usize {
         self.tables.values().map(|table| table.aside.segments.len()).sum()
+    }
+
+    /// A live block, and its table.
+    pub(crate) fn table_of(&self, block: u64) -> Option<(&TableState, &BlockView)> {
+        let of = |table: &Arc<TableState>| table.blocks.iter().position(|view| view.block.id == block);
+        let (table, at) = self.tables.values().find_map(|table| Some((table, of(table)?)))?;
+        table.blocks.get(at).map(|view| (&**table, view))
     }
 
     /// All live blocks.

@@ -28,6 +28,7 @@ use crate::options::Options;
 use crate::snapshot::aside::Partial;
 use crate::snapshot::cut::Gate;
 use crate::snapshot::last::LastTables;
+use crate::snapshot::stint::Stints;
 use crate::snapshot::view::Stage;
 use crate::snapshot::{Aside, BlockView, TableState, View, ViewCell};
 use crate::storage::control::{BlockLife, Control, Ends};
@@ -205,7 +206,7 @@ pub(super) fn declare(core: &Core, schema: &Schema) -> Result<()> {
 fn table_state(schema: Arc<TableSchema>, partition_ns: Option<i64>, partial: Arc<Partial>) -> TableState {
     let aside = Aside::new(partial);
     let series = Arc::new(SeriesTable::new(schema.tags.len()));
-    TableState { series, schema, partition_ns, segments: Arc::default(), aside, blocks: Vec::new() }
+    TableState { series, schema, partition_ns, segments: Arc::default(), aside, blocks: Vec::new(), stints: 0 }
 }
 
 /// A store on its way from disk to memory.
@@ -254,7 +255,7 @@ impl Opening {
         let pins = Pins::open(self.fs.clone(), &self.path, last_pin, self.options.pinned_bytes_max)?;
         let beyond_orphans = self.remove_orphans(&catalog, &pins)?;
         self.remove_spilled()?;
-        let (blocks, nothing, marks) = self.blocks(&catalog, &tables, was_poisoned)?;
+        let (mut blocks, nothing, marks) = self.blocks(&catalog, &tables, was_poisoned)?;
         let pool = BlockPool::new(
             self.fs.clone(),
             live_dir(&self.path),
@@ -272,6 +273,8 @@ impl Opening {
             ..Recovery::default()
         };
         let mut clock = catalog.clock.max(ends.clock);
+        // As their writers took them, as far as that is known.
+        blocks.sort_by_key(|found| found.created_ns);
         for found in blocks {
             clock = clock.max(self.join(found, &catalog, &mut tables, (&pool, &series_log))?);
         }
@@ -501,7 +504,7 @@ impl Opening {
         tables: &mut BTreeMap<TableId, TableState>,
         (pool, series_log): (&BlockPool, &SeriesLog),
     ) -> Result<u64> {
-        let Recovered { block, sound, rows_cut } = found;
+        let Recovered { block, sound, rows_cut, .. } = found;
         let rows = block.rows();
         let sealed = catalog.seals.get(&block.id).filter(|sealed| sealed.generation == block.generation);
         let sealed_rows = sealed.map_or(0, |sealed| usize::try_from(sealed.rows).unwrap_or(usize::MAX).min(rows));
@@ -529,7 +532,9 @@ impl Opening {
         let goes_on = sound && rows < block.layout.capacity && block.layout.fields.len() == table.schema.fields.len();
         let stage = if goes_on { Stage::Waiting } else { Stage::Full };
         pool.adopt(&block);
-        table.blocks.push(BlockView { block, sealed_rows, stage, since: Instant::now() });
+        let mut stints = Stints::begun(table.next_stint());
+        stints.end(table.next_stint(), rows);
+        table.blocks.push(BlockView { block, sealed_rows, stage, stints, since: Instant::now() });
         Ok(clock.unwrap_or_default())
     }
 }

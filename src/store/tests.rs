@@ -13,6 +13,7 @@ mod ingest_time;
 mod lifecycle;
 mod model;
 mod power_loss;
+mod prefix;
 mod quarantine;
 mod quiet;
 mod recovered;

@@ -21,6 +21,7 @@ use crate::storage::series_log::{Record, SeriesLog};
 use crate::storage::series_table::SeriesTable;
 
 use super::super::aside::Aside;
+use super::super::stint::Stints;
 use super::super::view::Stage;
 use super::super::{BlockView, TableState, View};
 use super::{Place, Try};
@@ -224,7 +225,10 @@ impl Following {
             let series = series.unwrap_or_else(|| Arc::new(SeriesTable::new(entry.schema.tags().len())));
             let (schema, partition_ns) = (entry.schema.clone(), entry.partition_ns);
             let (segments, aside) = (Arc::default(), Aside::new(place.partial.clone()));
-            tables.insert(*id, TableState { schema, series, partition_ns, segments, aside, blocks: Vec::new() });
+            tables.insert(
+                *id,
+                TableState { schema, series, partition_ns, segments, aside, blocks: Vec::new(), stints: 0 },
+            );
         }
         for (id, meta) in &catalog.segments {
             let key = (*id, catalog.aside.contains(id));
@@ -244,10 +248,11 @@ impl Following {
         for block in self.slots.iter().filter_map(|id| self.blocks.get(id)) {
             let sealed = catalog.seals.get(&block.id).filter(|sealed| sealed.generation == block.generation);
             let sealed_rows = sealed.map_or(0, |sealed| usize::try_from(sealed.rows).unwrap_or(usize::MAX));
-            let view = BlockView { block: block.clone(), sealed_rows, stage: Stage::Filling, since: Instant::now() };
             let table = tables.get_mut(&block.schema.id);
             let unknown = || Error::corrupted(block.file.path(), 12, format!("no table {}", block.schema.id));
-            table.ok_or_else(unknown)?.blocks.push(view);
+            let blocks = &mut table.ok_or_else(unknown)?.blocks;
+            let (block, stints, since) = (block.clone(), Stints::default(), Instant::now());
+            blocks.push(BlockView { block, sealed_rows, stage: Stage::Filling, stints, since });
         }
         self.segments = segments;
         let tables = tables.into_iter().map(|(id, table)| (id, Arc::new(table))).collect();
