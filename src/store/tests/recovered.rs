@@ -192,3 +192,46 @@ fn a_block_that_is_not_what_its_header_says_is_damage() {
     let said = refused(&|file| file.write_at(&[99], (SLOTS + SLOT_COUNT * 512) as u64).unwrap());
     assert!(said.contains("descriptors"), "{said}");
 }
+
+/// Every sync of an open fails once, the next open goes on, and power is lost while a block of another shape is filled.
+#[test]
+fn a_file_whose_recycling_failed_is_not_filled_again() {
+    let mut failed = 0;
+    for operation in 0.. {
+        let fs = SimFs::new(11);
+        let store = open_sim(&fs).unwrap();
+        let table = store.table(numbered()).unwrap();
+        let mut writer = table.writer().unwrap();
+        for number in 0..4 {
+            append(&mut writer, "a", number..number + 1).unwrap();
+            store.sync().unwrap();
+        }
+        drop(writer);
+        // Somebody still looks at the block, so that it is recycled by the next open and not now.
+        let view = store.inner.core.view.load();
+        store.inner.core.end_waiting(|_| true).unwrap();
+        let fs = fs.kill();
+        drop((view, table, store));
+        fs.fail_after(operation, Fault { kind: FaultKind::FailedSync, once: true });
+        let opened = open_sim(&fs);
+        let last = operation >= fs.operations();
+        failed += u64::from(opened.is_err());
+        fs.repair();
+        let fs = fs.kill();
+        drop(opened);
+        let store = open_sim(&fs).unwrap();
+        let table = store.table(floats()).unwrap();
+        let row = [Value::F64(1.0), Value::F64(1.0)];
+        let series = table.series(["a"]).unwrap();
+        let _ = table.writer().unwrap().append_to(series, Time::from_nanos(0), &row).unwrap();
+        for seed in 0..64 {
+            let place = format!("operation {operation}, seed {seed}");
+            let store = open_sim(&fs.crash(seed)).unwrap_or_else(|error| panic!("{place}: {error}"));
+            assert_eq!(rows_of(&store.existing("numbered").unwrap()).len(), 4, "{place}");
+        }
+        if last {
+            break;
+        }
+    }
+    assert!(failed >= 4, "{failed}");
+}
