@@ -235,3 +235,46 @@ fn a_file_whose_recycling_failed_is_not_filled_again() {
     }
     assert!(failed >= 4, "{failed}");
 }
+
+/// The block's write-back fails, an open fails or not, the next one keeps `rows`, all up to 60 are appended, and a sync
+/// answers.
+fn goes_on_after_a_failed_write_back(fs: &Arc<SimFs>, rows: i64, plan: Option<u64>) {
+    fs.fail_write_back(Path::new(&block(fs).0)).unwrap();
+    let mut fs = fs.kill();
+    if let Some(operation) = plan {
+        fs.fail_after(operation, Fault { kind: FaultKind::FailedSync, once: false });
+        assert!(open_sim(&fs).is_err());
+        fs = fs.kill();
+    }
+    let store = open_sim(&fs).unwrap();
+    let table = store.existing("numbered").unwrap();
+    assert_eq!(rows_of(&table).len() as i64, rows);
+    // The very bytes that were dropped.
+    append(&mut table.writer().unwrap(), "a", rows..60).unwrap();
+    store.sync().unwrap();
+    for seed in 0..8 {
+        assert_eq!(kept(&fs.crash(seed)), (60, 0), "{rows} rows, seed {seed}, {plan:?}");
+    }
+}
+
+#[test]
+fn rows_written_where_a_write_back_failed_are_on_the_disk_once_synced() {
+    // The first sync that fails is of a directory, of a log, of the block, or of the control page.
+    for plan in std::iter::once(None).chain((0..10).map(Some)) {
+        goes_on_after_a_failed_write_back(&killed(12), 40, plan);
+    }
+}
+
+#[test]
+fn rows_of_a_commit_that_never_answered_are_on_the_disk_if_they_count_after_a_failed_write_back() {
+    let fs = SimFs::new(12);
+    let store = open_sim(&fs).unwrap();
+    let mut writer = store.table(numbered()).unwrap().writer().unwrap();
+    append(&mut writer, "a", 0..40).unwrap();
+    store.sync().unwrap();
+    append(&mut writer, "a", 40..60).unwrap();
+    // The entry is written, and the process dies in the sync.
+    fs.crash_at(fs.operations());
+    assert!(store.sync().is_err());
+    goes_on_after_a_failed_write_back(&fs.kill(), 60, None);
+}
