@@ -34,8 +34,8 @@ pub(crate) enum Found {
     Block(Recovered),
     /// Nothing to keep: to be recycled.
     Nothing(Released, u64),
-    /// Block and generation of a file with nothing to keep, of which a failed sync may have dropped what the kernel shows: to
-    /// be removed.
+    /// Block and generation of a file with nothing to keep, of which a failed sync may have dropped what the kernel
+    /// shows: to be removed, durably, since what was cut of it may be on the disk.
     Spoiled(u64, u64),
     /// The file was being made when the process died; to be removed.
     Unfinished,

@@ -278,3 +278,25 @@ fn rows_of_a_commit_that_never_answered_are_on_the_disk_if_they_count_after_a_fa
     assert!(store.sync().is_err());
     goes_on_after_a_failed_write_back(&fs.kill(), 60, None);
 }
+
+#[test]
+fn rows_that_were_cut_after_a_failed_sync_stay_away_after_a_power_loss() {
+    let fs = SimFs::new(13);
+    let store = open_sim(&fs).unwrap();
+    let table = store.table(Schema::new("small").tag("t").f64("x", "")).unwrap();
+    let series = table.series(["a"]).unwrap();
+    store.sync().unwrap();
+    let mut writer = table.writer().unwrap();
+    let _ = writer.append_to(series, Time::from_nanos(1), &[Value::F64(1.0)]).unwrap();
+    // The second sync, that of the first commit entry: refused, though some of it may reach the disk.
+    fs.fail_after(1, Fault { kind: FaultKind::Eio, once: true });
+    assert!(matches!(store.sync(), Err(Error::Poisoned { .. })));
+    let fs = fs.kill();
+    drop((writer, table, store));
+    let store = open_sim(&fs).unwrap();
+    assert_eq!(store.recovery().live_rows, 0);
+    for seed in 0..512 {
+        let store = open_sim(&fs.crash(seed)).unwrap();
+        assert_eq!(store.recovery().live_rows, 0, "seed {seed}");
+    }
+}
