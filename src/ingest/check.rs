@@ -10,7 +10,7 @@ use super::commit::{CommitEntry, Slot};
 use super::header::{FREE, Header};
 use super::layout::{PUBLISHED, SLOT_COUNT, SLOTS};
 use super::live_block::LiveBlock;
-use super::recover::{Reader, poisoned};
+use super::recover::{Reader, UNKNOWN, poisoned};
 
 /// A block's file that holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ pub(crate) fn check_file(file: &dyn File, done: &dyn Fn(u64, u64) -> bool) -> Re
         let reason = format!("{published} rows in a block of {}", layout.capacity);
         return Err(Error::corrupted(path, PUBLISHED as u64, reason));
     }
-    let entry = reader.committed(&layout, poisoned(&head, generation).unwrap_or(u64::MAX))?;
+    let entry = reader.committed(&layout, poisoned(&head, generation).unwrap_or(UNKNOWN))?;
     let committed_rows = entry.map_or(0, |entry| entry.rows);
     Ok(Some(Checked { table: Some(header.table), committed_rows, published_rows: published, ..free }))
 }

@@ -17,7 +17,7 @@ use crate::model::{TableId, TableSchema};
 use super::block_commit::NextCommit;
 use super::header::{FREE, Header};
 use super::live_block::LiveBlock;
-use super::recover::{Reader, poisoned};
+use super::recover::{Reader, UNKNOWN, poisoned};
 
 /// What the rest of the store knows of a block.
 pub(crate) struct Known<'a> {
@@ -71,7 +71,7 @@ pub(crate) fn observe(file: Arc<dyn File>, known: &Known<'_>) -> Result<Observed
     let fixed = if trusted {
         None
     } else {
-        let entry = reader.committed(&layout, poisoned(&head, header.generation).unwrap_or(u64::MAX))?;
+        let entry = reader.committed(&layout, poisoned(&head, header.generation).unwrap_or(UNKNOWN))?;
         Some(entry.map_or((0, 0), |entry| (entry.rows, entry.heap_bytes)))
     };
     let mapping = file.map(usize::try_from(header.file_bytes).unwrap_or(usize::MAX))?;

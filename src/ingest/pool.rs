@@ -4,6 +4,9 @@
 //! slots are cleared and both are synced. What its columns still hold belongs to a generation that no commit entry and no
 //! seal record can name again.
 //!
+//! **Invariant:** a file whose sync failed is not filled again. It is in no view where a failed sync marks blocks, and
+//! if a store is only being opened no other mark is left, so the pool marks it, and the next open removes it.
+//!
 //! **Invariant:** nobody looks at a file that is recycled. In this process the last `Arc` of its block is gone; other
 //! processes hold a shared lock while they look, so a file whose exclusive lock is not free waits until it is. When the
 //! budget is met before that, the file is unlinked: its reader keeps what it looks at, and the store makes a new one.
@@ -25,6 +28,7 @@ use super::block_commit::NextCommit;
 use super::header::{FREE, Header, encode_descriptors};
 use super::layout::{Columns, HEAP_USED, Layout, PUBLISHED, SLOTS};
 use super::live_block::{LiveBlock, Released};
+use super::recover::poison;
 
 /// Bytes at a file's start that recycling clears and syncs. A layout whose slots and marks need more syncs them when the
 /// block is handed out.
@@ -84,6 +88,12 @@ pub(crate) struct Wanted {
     pub(crate) heap_row_bytes: usize,
     /// Heap bytes that must fit at least, for one long string.
     pub(crate) heap_bytes_min: usize,
+}
+
+/// Syncs the first `len` bytes of a file that has no rows yet, whose header says `generation`. A mark stays if that
+/// fails, in the page cache at least, which is where the bytes are that the kernel may now take for written.
+fn sync_start(file: &dyn File, mapping: &Mapping, generation: u64, len: usize) -> Result<()> {
+    file.sync_range(mapping, 0, len).inspect_err(|_| poison(mapping, generation, 0))
 }
 
 impl BlockPool {
@@ -318,7 +328,7 @@ impl BlockPool {
         };
         if layout.time > CLEARED_BYTES {
             // Recycling did not clear that far: what a former life left there must not be taken for commit entries.
-            file.sync_range(&mapping, 0, layout.time)?;
+            sync_start(&*file, &mapping, generation, layout.time)?;
         }
         mapping.write(0, &header.encode());
         let (id, limit) = ((id, generation), self.limits.take());
@@ -349,7 +359,7 @@ impl BlockPool {
         mapping.word(HEAP_USED).store(0, Ordering::Relaxed);
         mapping.zero(SLOTS, CLEARED_BYTES - SLOTS);
         mapping.write(0, &self.header(&*file, id, generation, bytes)?.encode());
-        file.sync_range(&mapping, 0, CLEARED_BYTES)?;
+        sync_start(&*file, &mapping, generation, CLEARED_BYTES)?;
         file.try_lock(LockKind::Shared)?;
         self.state().free.push(Free { id, generation, file, mapping });
         self.changed.notify_all();

@@ -5,8 +5,8 @@
 //! cache or was written well. Otherwise only rows under a commit entry that holds count. In both cases all bytes that
 //! count are read with `pread` first, so that a bad sector is an error here and not a signal later.
 //!
-//! **Invariant:** after a failed sync no byte counts that the kernel only takes for written: files with rows to keep are
-//! written again, and those without are removed and not filled again.
+//! **Invariant:** after a failed sync or write-back no byte counts that the kernel only takes for written: files with
+//! rows to keep are written again, and those without are removed and not filled again. A file's mark stays until then.
 //!
 //! **Invariant:** a trusted count is not below the newest commit entry, whose checksums hold; and after a close it is what
 //! the close said. So of what is committed every byte is checked in either case.
@@ -34,8 +34,8 @@ pub(crate) enum Found {
     Block(Recovered),
     /// Nothing to keep: to be recycled.
     Nothing(Released, u64),
-    /// Block and generation of a file with nothing to keep, of which a failed sync may have dropped what the kernel shows: to
-    /// be removed.
+    /// Block and generation of a file with nothing to keep, of which a failed sync may have dropped what the kernel
+    /// shows: to be removed, durably, since what was cut of it may be on the disk.
     Spoiled(u64, u64),
     /// The file was being made when the process died; to be removed.
     Unfinished,
@@ -74,6 +74,9 @@ struct Counted {
     /// Of the newest commit entry that is believed.
     sequence: u64,
 }
+
+/// The last good commit where nobody knows it.
+pub(super) const UNKNOWN: u64 = u64::MAX;
 
 /// The mark that a failed sync leaves in the block: which commit was the last good one.
 pub(crate) fn poison(mapping: &Mapping, generation: u64, last_good: u64) {
@@ -126,7 +129,12 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
     }
     let mapping = file.map(usize::try_from(header.file_bytes).unwrap_or(usize::MAX))?;
     file.try_lock(LockKind::Shared)?;
-    let mark = poisoned(&head, header.generation);
+    let mut mark = poisoned(&head, header.generation);
+    if file.check_write_back().is_err() && mark.is_none() {
+        // It dropped bytes as a failed sync does, and the kernel tells once: the next open must know if this one fails.
+        poison(&mapping, header.generation, UNKNOWN);
+        mark = Some(UNKNOWN);
+    }
     let is_spoiled = poisoned_store || mark.is_some();
     let nothing = |mapping| {
         if is_spoiled {
@@ -142,8 +150,7 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
     let trusted = !is_spoiled
         && known.boot_id != [0; 16]
         && header.boot_id == known.boot_id
-        && header.identity == file.identity()?
-        && file.check_write_back().is_ok();
+        && header.identity == file.identity()?;
     let reader = Reader { file: &*file, path: &path, header: &header };
     let Some(layout) = reader.layout()? else { return nothing(mapping) };
     let schema = (known.table)(header.table)
@@ -154,7 +161,7 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
     let counted = if trusted && !known.salvage {
         reader.trusted(&layout, (published, heap_used), closed, sealed_rows)?
     } else {
-        reader.durable(&layout, mark.unwrap_or(u64::MAX), known.salvage)?
+        reader.durable(&layout, mark.unwrap_or(UNKNOWN), known.salvage)?
     };
     let Counted { rows, heap_bytes, sequence } = counted;
     if let Some(closed) = closed.and_then(|closed| usize::try_from(closed).ok())
@@ -188,13 +195,15 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
     if !trusted || known.salvage {
         // Entries that do not count must not be taken for the newest once the count is trusted again.
         reader.forget_after(&mapping, &layout, sequence)?;
-        mapping.zero(POISON, SECTOR_BYTES);
         mapping.write(0, &Header { boot_id: known.boot_id, identity: file.identity()?, ..header.clone() }.encode());
         if is_spoiled {
             // The mark goes from the store next. What was cut must not come back with a power loss.
             write_again(&*file, header.file_bytes)?;
             file.sync_data()?;
         }
+        // Last: if that sync fails too, the next open must know. A mark that comes back with a power loss cuts nothing,
+        // since no entry follows the one that it names but of the same rows.
+        mapping.zero(POISON, SECTOR_BYTES);
     }
     let sound = !is_spoiled && !known.salvage;
     let id = (header.block, header.generation);
@@ -382,7 +391,7 @@ impl Reader<'_> {
                 Some(offset) => offset,
             };
             // The first sync of a block has none before it to fall back on.
-            let never_answered = entry.sequence == newest && last_good == u64::MAX;
+            let never_answered = entry.sequence == newest && last_good == UNKNOWN;
             if !never_answered || (entry.sequence > 1 && candidates.peek().is_none()) {
                 let reason = format!("bytes under commit {} fail their checksum", entry.sequence);
                 return Err(Error::corrupted(self.path, failed as u64, reason));

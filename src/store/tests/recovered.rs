@@ -192,3 +192,111 @@ fn a_block_that_is_not_what_its_header_says_is_damage() {
     let said = refused(&|file| file.write_at(&[99], (SLOTS + SLOT_COUNT * 512) as u64).unwrap());
     assert!(said.contains("descriptors"), "{said}");
 }
+
+/// Every sync of an open fails once, the next open goes on, and power is lost while a block of another shape is filled.
+#[test]
+fn a_file_whose_recycling_failed_is_not_filled_again() {
+    let mut failed = 0;
+    for operation in 0.. {
+        let fs = SimFs::new(11);
+        let store = open_sim(&fs).unwrap();
+        let table = store.table(numbered()).unwrap();
+        let mut writer = table.writer().unwrap();
+        for number in 0..4 {
+            append(&mut writer, "a", number..number + 1).unwrap();
+            store.sync().unwrap();
+        }
+        drop(writer);
+        // Somebody still looks at the block, so that it is recycled by the next open and not now.
+        let view = store.inner.core.view.load();
+        store.inner.core.end_waiting(|_| true).unwrap();
+        let fs = fs.kill();
+        drop((view, table, store));
+        fs.fail_after(operation, Fault { kind: FaultKind::FailedSync, once: true });
+        let opened = open_sim(&fs);
+        let last = operation >= fs.operations();
+        failed += u64::from(opened.is_err());
+        fs.repair();
+        let fs = fs.kill();
+        drop(opened);
+        let store = open_sim(&fs).unwrap();
+        let table = store.table(floats()).unwrap();
+        let row = [Value::F64(1.0), Value::F64(1.0)];
+        let series = table.series(["a"]).unwrap();
+        let _ = table.writer().unwrap().append_to(series, Time::from_nanos(0), &row).unwrap();
+        for seed in 0..64 {
+            let place = format!("operation {operation}, seed {seed}");
+            let store = open_sim(&fs.crash(seed)).unwrap_or_else(|error| panic!("{place}: {error}"));
+            assert_eq!(rows_of(&store.existing("numbered").unwrap()).len(), 4, "{place}");
+        }
+        if last {
+            break;
+        }
+    }
+    assert!(failed >= 4, "{failed}");
+}
+
+/// The block's write-back fails, an open fails or not, the next one keeps `rows`, all up to 60 are appended, and a sync
+/// answers.
+fn goes_on_after_a_failed_write_back(fs: &Arc<SimFs>, rows: i64, plan: Option<u64>) {
+    fs.fail_write_back(Path::new(&block(fs).0)).unwrap();
+    let mut fs = fs.kill();
+    if let Some(operation) = plan {
+        fs.fail_after(operation, Fault { kind: FaultKind::FailedSync, once: false });
+        assert!(open_sim(&fs).is_err());
+        fs = fs.kill();
+    }
+    let store = open_sim(&fs).unwrap();
+    let table = store.existing("numbered").unwrap();
+    assert_eq!(rows_of(&table).len() as i64, rows);
+    // The very bytes that were dropped.
+    append(&mut table.writer().unwrap(), "a", rows..60).unwrap();
+    store.sync().unwrap();
+    for seed in 0..8 {
+        assert_eq!(kept(&fs.crash(seed)), (60, 0), "{rows} rows, seed {seed}, {plan:?}");
+    }
+}
+
+#[test]
+fn rows_written_where_a_write_back_failed_are_on_the_disk_once_synced() {
+    // The first sync that fails is of a directory, of a log, of the block, or of the control page.
+    for plan in std::iter::once(None).chain((0..10).map(Some)) {
+        goes_on_after_a_failed_write_back(&killed(12), 40, plan);
+    }
+}
+
+#[test]
+fn rows_of_a_commit_that_never_answered_are_on_the_disk_if_they_count_after_a_failed_write_back() {
+    let fs = SimFs::new(12);
+    let store = open_sim(&fs).unwrap();
+    let mut writer = store.table(numbered()).unwrap().writer().unwrap();
+    append(&mut writer, "a", 0..40).unwrap();
+    store.sync().unwrap();
+    append(&mut writer, "a", 40..60).unwrap();
+    // The entry is written, and the process dies in the sync.
+    fs.crash_at(fs.operations());
+    assert!(store.sync().is_err());
+    goes_on_after_a_failed_write_back(&fs.kill(), 60, None);
+}
+
+#[test]
+fn rows_that_were_cut_after_a_failed_sync_stay_away_after_a_power_loss() {
+    let fs = SimFs::new(13);
+    let store = open_sim(&fs).unwrap();
+    let table = store.table(Schema::new("small").tag("t").f64("x", "")).unwrap();
+    let series = table.series(["a"]).unwrap();
+    store.sync().unwrap();
+    let mut writer = table.writer().unwrap();
+    let _ = writer.append_to(series, Time::from_nanos(1), &[Value::F64(1.0)]).unwrap();
+    // The second sync, that of the first commit entry: refused, though some of it may reach the disk.
+    fs.fail_after(1, Fault { kind: FaultKind::Eio, once: true });
+    assert!(matches!(store.sync(), Err(Error::Poisoned { .. })));
+    let fs = fs.kill();
+    drop((writer, table, store));
+    let store = open_sim(&fs).unwrap();
+    assert_eq!(store.recovery().live_rows, 0);
+    for seed in 0..512 {
+        let store = open_sim(&fs.crash(seed)).unwrap();
+        assert_eq!(store.recovery().live_rows, 0, "seed {seed}");
+    }
+}
