@@ -33,12 +33,20 @@ pub(crate) enum Found {
     /// Rows to keep.
     Block(Recovered),
     /// Nothing to keep: to be recycled.
-    Nothing(Released, u64),
-    /// Block and generation of a file with nothing to keep, of which a failed sync may have dropped what the kernel
-    /// shows: to be removed, durably, since what was cut of it may be on the disk.
-    Spoiled(u64, u64),
+    Nothing(Released, Empty),
+    /// Nothing to keep, of a file of which a failed sync may have dropped what the kernel shows: to be removed.
+    Spoiled(Empty),
     /// The file was being made when the process died; to be removed.
     Unfinished,
+}
+
+/// A block without rows to keep.
+#[derive(Debug)]
+pub(crate) struct Empty {
+    pub(crate) block: u64,
+    pub(crate) generation: u64,
+    /// As of one with rows.
+    pub(crate) rows_cut: u64,
 }
 
 /// A block with rows.
@@ -136,27 +144,30 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
         mark = Some(UNKNOWN);
     }
     let is_spoiled = poisoned_store || mark.is_some();
-    let nothing = |mapping| {
+    let nothing = |mapping, rows_cut| {
+        let empty = Empty { block: header.block, generation: header.generation, rows_cut };
         if is_spoiled {
-            return Ok(Found::Spoiled(header.block, header.generation));
+            return Ok(Found::Spoiled(empty));
         }
         let released = Released { id: header.block, file: file.clone(), mapping, sealed: true };
-        Ok(Found::Nothing(released, header.generation))
+        Ok(Found::Nothing(released, empty))
     };
     let (sealed_rows, done) = (known.sealed)(header.block, header.generation);
     if header.table == FREE || done {
-        return nothing(mapping);
+        return nothing(mapping, 0);
     }
+    let word = |at: usize| head.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_le_bytes);
+    let (published, heap_used) = (word(PUBLISHED), word(HEAP_USED));
     let trusted = !is_spoiled
         && known.boot_id != [0; 16]
         && header.boot_id == known.boot_id
         && header.identity == file.identity()?;
     let reader = Reader { file: &*file, path: &path, header: &header };
-    let Some(layout) = reader.layout()? else { return nothing(mapping) };
+    let Some(layout) = reader.layout()? else {
+        return nothing(mapping, published.min(u64::from(header.capacity)));
+    };
     let schema = (known.table)(header.table)
         .ok_or_else(|| Error::corrupted(&path, 12, format!("table {} is not in the manifest", header.table)))?;
-    let word = |at: usize| head.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_le_bytes);
-    let (published, heap_used) = (word(PUBLISHED), word(HEAP_USED));
     let closed = (known.closed)(header.block, header.generation);
     let counted = if trusted && !known.salvage {
         reader.trusted(&layout, (published, heap_used), closed, sealed_rows)?
@@ -176,7 +187,7 @@ pub(crate) fn recover(file: Arc<dyn File>, known: &Known<'_>, poisoned_store: bo
     let kept = rows.max(sealed_rows).min(layout.capacity);
     let rows_cut = published.min(layout.capacity as u64).saturating_sub(kept as u64);
     if kept == 0 {
-        return nothing(mapping);
+        return nothing(mapping, rows_cut);
     }
     // Release: a reader in another process that still has the block sees rows that are whole, as from its writer.
     mapping.word(PUBLISHED).store(kept as u64, Ordering::Release);

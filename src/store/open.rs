@@ -17,7 +17,7 @@ use crate::fs::fork::Words;
 use crate::ingest::clock::Clock;
 use crate::ingest::live_block::Released;
 use crate::ingest::pool::BlockPool;
-use crate::ingest::recover::{Found, Known, Recovered, recover};
+use crate::ingest::recover::{Empty, Found, Known, Recovered, recover};
 use crate::maintain::background::{Background, Work};
 use crate::maintain::core::Core;
 use crate::maintain::counters::Counters;
@@ -268,6 +268,7 @@ impl Opening {
             segments: catalog.segments.len(),
             segments_aside: catalog.aside.len(),
             series: tables.values().map(|table| u64::from(table.series.count())).sum(),
+            rows_cut: marks.rows_cut,
             bytes_cut: manifest_cut + series_cut,
             was_poisoned,
             ..Recovery::default()
@@ -460,14 +461,14 @@ impl Opening {
                     seen.insert(id, found.block.generation);
                     blocks.push(found);
                 }
-                Found::Nothing(released, generation) => {
-                    marks.generation = marks.generation.max(generation);
-                    seen.insert(id, generation);
+                Found::Nothing(released, empty) => {
+                    marks.empty(&empty);
+                    seen.insert(id, empty.generation);
                     nothing.push(released);
                 }
-                Found::Spoiled(_, generation) => {
-                    marks.generation = marks.generation.max(generation);
-                    seen.insert(id, generation);
+                Found::Spoiled(empty) => {
+                    marks.empty(&empty);
+                    seen.insert(id, empty.generation);
                     unwanted.push(path);
                 }
                 Found::Unfinished => unwanted.push(path),
@@ -543,14 +544,22 @@ impl Opening {
     }
 }
 
-/// The highest numbers seen on disk.
+/// The highest numbers seen on disk, and rows cut of blocks that keep none.
 struct Marks {
     next_block: u64,
     generation: u64,
+    rows_cut: u64,
+}
+
+impl Marks {
+    fn empty(&mut self, empty: &Empty) {
+        self.generation = self.generation.max(empty.generation);
+        self.rows_cut += empty.rows_cut;
+    }
 }
 
 impl Default for Marks {
     fn default() -> Self {
-        Self { next_block: 1, generation: 0 }
+        Self { next_block: 1, generation: 0, rows_cut: 0 }
     }
 }

@@ -17,8 +17,7 @@ use std::sync::Arc;
 use crate::care::Repair;
 use crate::error::{Error, Result};
 use crate::fs::{File, FileSystem};
-use crate::ingest::live_block::Released;
-use crate::ingest::recover::{Found, Known, recover};
+use crate::ingest::recover::{Empty, Found, Known, recover};
 use crate::model::TableId;
 use crate::snapshot::TableState;
 use crate::storage::control::{Control, Ends};
@@ -232,10 +231,10 @@ impl Salvage {
                 found.rows_cut = 0;
                 Ok(Some(Found::Block(found)))
             }
-            Ok(Found::Nothing(Released { id, .. }, generation) | Found::Spoiled(id, generation)) => {
-                let rows = (known.closed)(id, generation).unwrap_or(0);
+            Ok(Found::Nothing(_, empty) | Found::Spoiled(empty)) => {
+                let rows = empty.rows_cut.max((known.closed)(empty.block, empty.generation).unwrap_or(0));
                 self.note(&path, Some(kept), Lost { rows, bytes, table: None }, reason_of(error));
-                Ok(Some(Found::Spoiled(id, generation)))
+                Ok(Some(Found::Spoiled(Empty { rows_cut: 0, ..empty })))
             }
             Ok(Found::Unfinished) | Err(_) => {
                 self.note(&path, Some(kept), Lost { bytes, ..Lost::default() }, reason_of(error));

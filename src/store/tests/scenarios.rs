@@ -269,6 +269,19 @@ fn a_failed_sync_poisons_the_store_and_the_next_open_says_so() {
 }
 
 #[test]
+fn rows_of_a_block_that_keeps_none_are_counted_as_cut() {
+    use crate::fs::sim::{Fault, FaultKind};
+    let fs = SimFs::new(9);
+    let store = open_sim(&fs).unwrap();
+    append(&mut store.table(numbered()).unwrap().writer().unwrap(), "a", 0..10).unwrap();
+    fs.fail_after(0, Fault { kind: FaultKind::FailedSync, once: true });
+    assert!(matches!(store.sync(), Err(Error::Poisoned { .. })));
+    drop(store);
+    let store = open_sim(&fs).unwrap();
+    assert_eq!((rows_of(&store.existing("numbered").unwrap()).len(), store.recovery().rows_cut), (0, 10));
+}
+
+#[test]
 fn a_store_whose_making_failed_is_made_anew() {
     // Found by failing calls: a sync of the new store's directory fails and the kernel forgets that the control page's name
     // is not on the disk. The next open must not count on that name.
