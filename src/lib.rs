@@ -28,7 +28,7 @@ pub use parquet;
 pub use care::{Backup, Damage, Mended, Mending, Progress, Repair, Stat, TableStat, Verification};
 pub use error::{Error, ErrorKind, Result};
 pub use model::{
-    Appended, Dedup, Field, FieldType, Policies, Rejection, Row, Schema, SeriesId, TableSchema, Time, Value, now,
+    Appended, Dedup, Field, FieldType, Policies, Rejection, Rollup, Row, Schema, SeriesId, TableSchema, Time, Value, now,
 };
 pub use options::{Accelerations, Durability, Options, Overload, Scorecard};
 #[cfg(feature = "sql")]
@@ -52,7 +52,7 @@ pub mod prelude {
     #[cfg(feature = "sql")]
     pub use crate::Rows;
     pub use crate::{
-        Appended, Dedup, Durability, Error, ErrorKind, FieldType, Options, Overload, Reader, Row, Schema, SeriesId,
+        Appended, Dedup, Durability, Error, ErrorKind, FieldType, Options, Overload, Reader, Rollup, Row, Schema, SeriesId,
         Store, Table, Time, Value, Writer, now, row,
     };
 }
