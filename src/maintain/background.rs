@@ -169,7 +169,9 @@ fn compact_loop(core: &Weak<Core>, wake: &Receiver<()>, stopped: &Receiver<()>) 
                 Ok(Outcome::Nothing(next)) => break next,
                 Err(Error::Closed) => return,
                 // Those segments are left alone from now on; others may be due.
-                Err(error) if error.kind() == ErrorKind::Corrupted => tracing::error!(%error, "a compaction or rollup failed"),
+                Err(error) if error.kind() == ErrorKind::Corrupted => {
+                    tracing::error!(%error, "a compaction or rollup failed")
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a compaction or rollup failed, trying again later");
                     drop(core);

@@ -53,8 +53,7 @@ impl Core {
         let Some(before_ns) = gone.iter().map(|segment| partition_end(segment, state)).max() else {
             return Ok((0, next));
         };
-        let mut edits: Vec<Edit> =
-            gone.iter().map(|segment| Edit::RemoveSegment { id: segment.meta.id }).collect();
+        let mut edits: Vec<Edit> = gone.iter().map(|segment| Edit::RemoveSegment { id: segment.meta.id }).collect();
         if view.rollups.of(table).next().is_some() {
             edits.push(Edit::RowsGone { table, before_ns });
         }

@@ -109,7 +109,9 @@ impl Core {
         let is_whole = |segment: &Segment| {
             let first = definition.begin(definition.bucket(segment.meta.min_time));
             let last = definition.end(definition.bucket(segment.meta.max_time));
-            !aside().any(|aside| aside.meta.min_time <= last && first <= definition.end(definition.bucket(aside.meta.max_time)))
+            !aside().any(|aside| {
+                aside.meta.min_time <= last && first <= definition.end(definition.bucket(aside.meta.max_time))
+            })
         };
         let (mut inputs, mut rows) = (Vec::new(), 0);
         for segment in source.segments.iter().filter(|segment| state.pending.contains(&segment.meta.id)) {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::time::nanos_of;
-use super::{Dedup, FieldType, Schema, TableId, TableSchema, names};
+use super::{Dedup, FieldType, Schema, TableId, TableSchema};
 use crate::error::{Error, Result};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -50,16 +50,8 @@ pub(crate) enum Part {
 }
 
 impl Measure {
-    const ALL: [Self; 8] = [
-        Self::Count,
-        Self::Sum,
-        Self::Min,
-        Self::Max,
-        Self::First,
-        Self::Last,
-        Self::Percentiles,
-        Self::Distinct,
-    ];
+    const ALL: [Self; 8] =
+        [Self::Count, Self::Sum, Self::Min, Self::Max, Self::First, Self::Last, Self::Percentiles, Self::Distinct];
 
     /// Its byte on disk.
     pub(crate) fn code(self) -> u8 {
@@ -354,7 +346,6 @@ impl Rollup {
         schema.policies.dedup = Dedup::LastWrite;
         schema.policies.retention = self.retention;
         schema.policies.partition = Some(WIDTHS.into_iter().find(|width| *width >= enough).unwrap_or(widest));
-        debug_assert!(!names::is_hidden(&self.name) || self.name.is_empty(), "checked with the schema");
         schema
     }
 }
@@ -372,7 +363,8 @@ mod tests {
 
     #[test]
     fn columns_follow_from_the_definition() {
-        let rollup = Rollup::new("cpu_1h").of("cpu").last("up").max("usage").mean("usage").distinct("note").sum("usage");
+        let rollup =
+            Rollup::new("cpu_1h").of("cpu").last("up").max("usage").mean("usage").distinct("note").sum("usage");
         let (definition, schema) = rollup.resolve(&source()).unwrap();
         assert_eq!((definition.source, definition.every_ns), (3, 3_600_000_000_000));
         let names: Vec<&str> = schema.fields.iter().map(|field| field.name.as_str()).collect();

@@ -100,7 +100,8 @@ impl Rollups {
 
     /// Edits that make this state from nothing, behind those of all tables and `segments`.
     pub(super) fn edits<'a>(&'a self, segments: &'a BTreeMap<u64, SegmentMeta>) -> impl Iterator<Item = Edit> + 'a {
-        let gone = self.rows_gone.iter().map(|(table, before_ns)| Edit::RowsGone { table: *table, before_ns: *before_ns });
+        let gone =
+            self.rows_gone.iter().map(|(table, before_ns)| Edit::RowsGone { table: *table, before_ns: *before_ns });
         let rollups = self.by_table.iter().flat_map(move |(table, state)| {
             let source = state.definition.source;
             let is_rolled = move |meta: &&SegmentMeta| meta.table == source && !state.pending.contains(&meta.id);

@@ -157,6 +157,7 @@ fn full_blocks(view: &View) -> Vec<u64> {
 
 /// Makes the table of `schema`, or adds the fields it lacks, if somebody else did not just do so.
 pub(super) fn declare(core: &Core, schema: &Schema) -> Result<()> {
+    refuse_rollup(&core.view.load(), schema)?;
     let missing =
         |view: &View| view.table(schema.name()).map(|table| (table.schema.clone(), table.schema.missing_from(schema)));
     if let Some((_, fields)) = missing(&core.view.load())

@@ -15,7 +15,7 @@ use super::{Store, Table};
 
 /// Who makes sketches.
 #[cfg(feature = "sql")]
-pub(super) const SKETCHES: Option<MakeSketch> = Some(crate::query::sketch);
+pub(super) const SKETCHES: Option<MakeSketch> = Some(crate::query::rollup_sketch);
 #[cfg(not(feature = "sql"))]
 pub(super) const SKETCHES: Option<MakeSketch> = None;
 

@@ -18,6 +18,7 @@ mod quiet;
 mod recovered;
 mod recycled;
 mod repair;
+mod rollups;
 mod salvage;
 mod scenarios;
 mod segments;

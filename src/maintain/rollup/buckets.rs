@@ -28,24 +28,21 @@ const BATCH_ROWS: usize = 8_192;
 struct Held {
     kind: Kind,
     count: u64,
-    /// Its own count says only whether there is a value: those of a bucket may be more than it can count.
+    /// Of the rows that were taken. Its own count says only whether there is a value: those of a bucket may be more than it
+    /// can count.
     cell: Cell,
+    /// What was known before. Its rows may be later than those taken, which a cell takes in order.
+    known: Cell,
     percentiles: Option<Box<dyn Sketch>>,
     distinct: Option<Box<dyn Sketch>>,
 }
 
 impl Held {
-    /// Takes over what `cell` counted.
-    fn settle(&mut self) {
-        self.cell.nulls = 0;
-    }
-
     fn take(&mut self, rows: Range<usize>, times: &[i64], column: &Column<'_>, values: &ArrayRef) -> Result<()> {
         let before = self.cell.count;
         column.give(&mut self.cell, rows.clone(), times);
         self.count += u64::from(self.cell.count - before);
-        self.cell.count = self.cell.count.min(1);
-        self.settle();
+        (self.cell.count, self.cell.nulls) = (self.cell.count.min(1), 0);
         for sketch in [&mut self.percentiles, &mut self.distinct].into_iter().flatten() {
             sketch.add(&values.slice(rows.start, rows.len()))?;
         }
@@ -80,6 +77,7 @@ impl Bucket {
                 kind: Kind::of(&of.field_type.arrow()),
                 count: 0,
                 cell: Cell::EMPTY,
+                known: Cell::EMPTY,
                 percentiles: sketch(field, Measure::Percentiles)?,
                 distinct: sketch(field, Measure::Distinct)?,
             })
@@ -137,10 +135,17 @@ impl Bucket {
             }
         }
         for (held, (cell, min, max)) in self.fields.iter_mut().zip(known) {
-            held.cell.unite(held.kind, &cell.within(held.kind, min, max));
-            held.cell.count = held.cell.count.min(1);
+            held.known.unite(held.kind, &cell.within(held.kind, min, max));
         }
         Ok(())
+    }
+
+    /// All that is known of it, once all rows were taken.
+    fn whole(mut self) -> Self {
+        for held in &mut self.fields {
+            held.cell.unite(held.kind, &std::mem::replace(&mut held.known, Cell::EMPTY));
+        }
+        self
     }
 
     /// What a column of the rollup says of it.
@@ -247,7 +252,8 @@ impl Writing {
         Self { columns, of_source, series, times, every_ns: definition.every_ns }
     }
 
-    pub(super) fn push(&mut self, number: u32, key: Key, mut bucket: Bucket) -> Result<()> {
+    pub(super) fn push(&mut self, number: u32, key: Key, bucket: Bucket) -> Result<()> {
+        let mut bucket = bucket.whole();
         self.series.push(number);
         self.of_source.push(key.series);
         self.times.push(key.bucket.saturating_mul(self.every_ns));
