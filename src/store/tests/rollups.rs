@@ -233,11 +233,67 @@ fn what_is_no_rollup_is_refused() {
     let mut writer = again.writer().unwrap();
     let error = writer.append(row! { host: "a", rows: 1_u64, load_count: 0_u64, jobs_count: 0_u64 }).unwrap_err();
     assert!(matches!(error, Error::InvalidRollup { .. }) && error.kind() == ErrorKind::Invalid, "{error}");
-    drop(store);
+    drop((writer, again, store));
     let options = Store::options().rollups_max(1).without_background();
     let store = Store::open_on(fs, options, Path::new("/store")).unwrap();
     let error = store.rollup(Rollup::new("more").of("cpu")).unwrap_err();
     assert!(matches!(error, Error::LimitExceeded { limit: "rollups_max", .. }), "{error}");
+}
+
+#[test]
+fn a_call_that_fails_leaves_it_to_be_done_again() {
+    use crate::fs::sim::{Fault, FaultKind};
+    for kind in [FaultKind::Enospc, FaultKind::Eio, FaultKind::FailedSync] {
+        let fs = SimFs::new(6);
+        let mut store = open_sim(&fs).unwrap();
+        let mut chance = Chance(11);
+        store.table(source(Dedup::KeepAll)).unwrap();
+        store.rollup(hours()).unwrap();
+        let mut failed = 0;
+        for after in 0..40 {
+            scatter(&store, &mut chance, 20).unwrap();
+            store.seal().unwrap();
+            fs.fail_after(after, Fault { kind, once: true });
+            let error = store.inner.core.roll_up_one(crate::maintain::compact::Caller::Waiting).err();
+            fs.repair();
+            failed += usize::from(error.is_some());
+            if matches!(error, Some(Error::Poisoned { .. })) {
+                let _ = store.close();
+                drop(store);
+                store = open_sim(&fs).unwrap();
+            }
+            store.maintain().unwrap();
+            assert_eq!(rolled(&store), from_rows(&store), "{kind:?} after {after}: {error:?}");
+        }
+        assert!(failed > 0, "{kind:?}");
+    }
+}
+
+/// A segment that cannot be read is not rolled up, and is not lost for it.
+#[test]
+fn what_cannot_be_read_waits() {
+    use crate::fs::FileSystem;
+    let fs = SimFs::new(8);
+    let store = open_sim(&fs).unwrap();
+    let table = store.table(source(Dedup::KeepAll)).unwrap();
+    scatter(&store, &mut Chance(13), 100).unwrap();
+    store.seal().unwrap();
+    let victim = store.inner.core.view.load().table("cpu").unwrap().segments[0].clone();
+    let file = fs.open(victim.path()).unwrap().unwrap();
+    let mut good = vec![0; 64];
+    file.read_at(&mut good, 100).unwrap();
+    file.write_at(&[0xFF; 64], 100).unwrap();
+    store.rollup(hours()).unwrap();
+    let error = store.maintain().unwrap_err();
+    assert!(matches!(error, Error::Corrupted { .. }), "{error}");
+    assert!(rolled(&store).is_empty());
+    file.write_at(&good, 100).unwrap();
+    store.maintain().unwrap();
+    assert!(rolled(&store).is_empty(), "not again in this life");
+    drop((table, victim, store));
+    let store = open_sim(&fs).unwrap();
+    store.maintain().unwrap();
+    assert_eq!(rolled(&store), from_rows(&store));
 }
 
 /// Appends, seals, rolls up and compacts at random until the machine dies or the steps are done.
