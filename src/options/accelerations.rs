@@ -51,6 +51,7 @@ accelerations! {
     last uses_last 0 "Queries for the latest row of each series read those rows alone.";
     summaries uses_summaries 1 "Aggregates by time buckets are taken from summaries where there are any.";
     backward uses_backward 2 "`GROUP BY bucket ORDER BY bucket DESC LIMIT n` reads from where the newest n buckets begin.";
+    rollups uses_rollups 3 "Aggregates by time buckets are taken from rollups, also of rows that retention dropped.";
 }
 
 impl Accelerations {

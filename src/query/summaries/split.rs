@@ -161,7 +161,11 @@ fn of_segment(
 fn suits(shape: &Shape<'_>, directory: &Directory) -> bool {
     let fields = &shape.scan.view().schema.fields;
     shape.aggregates.iter().all(|aggregate| {
-        let Source::Field { field, what } = aggregate.source else { return true };
+        let (field, what) = match aggregate.source {
+            Source::Rows | Source::Time(_) => return true,
+            Source::Sketch { .. } => return false,
+            Source::Field { field, what } => (field, what),
+        };
         // A field that came later is null in all its rows.
         let Some(found) = directory.fields.get(field) else { return true };
         let kind = fields.get(field).map(|field| Kind::of(&field.field_type.arrow()));
