@@ -160,9 +160,10 @@ fn compact_loop(core: &Weak<Core>, wake: &Receiver<()>, stopped: &Receiver<()>) 
             if !core.upkeep.pace.wait(Instant::now()) || core.check_sound().is_err() {
                 return;
             }
-            let worked = core.roll_up_one(Caller::Background).and_then(|rolled| match rolled {
-                true => Ok(Outcome::Done),
-                false => core.compact_one(Caller::Background),
+            // In turns, so that neither waits for the other to have nothing to do.
+            let worked = core.roll_up_one(Caller::Background).and_then(|rolled| {
+                let compacted = core.compact_one(Caller::Background)?;
+                Ok(if rolled { Outcome::Done } else { compacted })
             });
             match worked {
                 Ok(Outcome::Done) => {}
