@@ -54,7 +54,7 @@ use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceCh
 
 use self::exec::SummaryExec;
 pub(super) use self::exec::cells_read;
-use self::rollup::Rest;
+use self::rollup::{Rest, Rolled};
 use self::rollup_exec::RollupExec;
 pub(super) use self::rollup_exec::rollups_used;
 use self::shape::Shape;
@@ -101,6 +101,9 @@ fn rewritten(node: &Arc<dyn ExecutionPlan>, on: Accelerations, parts: usize) -> 
     let Some(partial) = below.downcast_ref::<AggregateExec>().filter(is_partial) else { return Ok(None) };
     let Some(shape) = Shape::of(partial)? else { return Ok(None) };
     let rolled = if on.uses_rollups() { rollup::rolled(&shape, parts)? } else { None };
+    let plain = if rolled.as_ref().is_some_and(Rolled::knows_more) { None } else { split_of(&shape, on, parts)? };
+    // Of a rollup with short buckets there may be more to read than of summaries.
+    let rolled = rolled.filter(|rolled| plain.as_ref().is_none_or(|plain| rolled.buckets.rows() <= plain.reads()));
     let mut sides: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
     match rolled {
         Some(rolled) => {
@@ -110,7 +113,7 @@ fn rewritten(node: &Arc<dyn ExecutionPlan>, on: Accelerations, parts: usize) -> 
             }
         }
         None => {
-            let Some(split) = split_of(&shape, on, parts)? else { return Ok(None) };
+            let Some(split) = plain else { return Ok(None) };
             let rows = over(below, with_scan(partial.input(), &split.rows)?)?;
             sides.push(Arc::new(SummaryExec::new(below.schema(), &shape, split, parts)?));
             sides.push(rows);

@@ -56,6 +56,13 @@ pub(super) struct Rolled {
     pub(super) rest: Vec<Rest>,
 }
 
+impl Rolled {
+    /// Whether it may have what the table has not any more.
+    pub(super) fn knows_more(&self) -> bool {
+        self.times.first().is_some_and(|time| time.lo < self.gone_before)
+    }
+}
+
 /// A part of the table that is still to be answered.
 pub(super) struct Rest {
     pub(super) scan: Arc<ScanExec>,

@@ -72,8 +72,7 @@ impl RollupExec {
             every: Duration::from_nanos(rolled.definition.every_ns.unsigned_abs()),
             from: Time::from_nanos(first.map_or(0, |time| time.lo)),
             until: Time::from_nanos(last.map_or(0, |time| time.hi)),
-            rows_gone_before: (rolled.gone_before > i64::MIN && first.is_some_and(|time| time.lo < rolled.gone_before))
-                .then_some(Time::from_nanos(rolled.gone_before)),
+            rows_gone_before: rolled.knows_more().then_some(Time::from_nanos(rolled.gone_before)),
         };
         let shared = Shared {
             schema,

@@ -24,6 +24,14 @@ pub(super) struct Split {
     pub(super) figures: Figures,
 }
 
+impl Split {
+    /// Cells and rows that are read at most.
+    pub(super) fn reads(&self) -> usize {
+        let cells = |task: &Task| task.directory.chunks.get(task.chunk).map_or(0, |chunk| chunk.cells);
+        self.tasks.iter().map(cells).sum::<usize>() + self.figures.raw_rows
+    }
+}
+
 /// For `EXPLAIN`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Figures {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::chance::{Chance, seed};
-use super::summaries::{Filled, Special, check};
+use super::summaries::{Filled, Special, check, regular};
 use super::*;
 use crate::Accelerations;
 
@@ -69,7 +69,9 @@ const DAYS: &str = "SELECT gate, date_bin(INTERVAL '1 day', time) AS day, count(
 impl City {
     fn new() -> Self {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(AtomicI64::new(START_NS + 24 * HOUR_NS)));
+        // Of so few rows summaries may have less to read.
         let options = Store::options().query_threads(2).clock(clock.clone()).without_background();
+        let options = options.accelerations(Accelerations::all().summaries(false));
         let store = options.open(dir.path().join("kota")).unwrap();
         let schema = Schema::new("water").tag("gate").f64("level_cm", "cm").utf8("note", "");
         let schema = schema.partition(Duration::from_secs(6 * 3_600)).retention(Duration::from_secs(86_400));
@@ -125,6 +127,8 @@ fn an_answer_goes_on_after_its_rows_are_gone_and_says_so() {
     assert!(plan.contains("rows_gone_before=2026-01-02T00:00:00Z"), "{plan}");
     // Without rollups it is of the rows that are left, and so is what names no bucket.
     super::on_off::check(&city.store, "SELECT count(*) FROM water", "");
+    #[cfg(feature = "feed")]
+    assert_eq!(city.store.query_with_trust(DAYS).unwrap().1.rollups, after.answered_from());
     // Statements that are kept say so too, and so does a reader in another process.
     let kept = city.store.prepare(DAYS).unwrap();
     assert_eq!(kept.query(&[]).unwrap().answered_from(), after.answered_from());
@@ -214,7 +218,8 @@ fn one_late_row_leaves_the_other_buckets_to_the_rollup() {
     city.store.maintain().unwrap();
     city.append(Time::from_nanos(START_NS + 5), 1.0);
     city.append(Time::from_nanos(START_NS + 24 * HOUR_NS - 5), 1.0);
-    let plan = super::on_off::check(&city.store, DAYS, "DenyutRollup");
+    let plan = explain(&city.store, DAYS);
+    assert!(plan.contains("DenyutRollup"), "{plan}");
     assert!(plan.contains("2026-01-01T01:00:00Z..2026-01-01T23:00:00Z"), "{plan}");
 }
 
@@ -265,4 +270,34 @@ fn what_is_damaged_of_a_rollup_the_rows_answer_while_they_are_there() {
     city.forget();
     let error = city.store.query(DAYS).unwrap_err();
     assert!(matches!(&error, Error::SegmentAside { table, .. } if table == "water_1h"), "{error}");
+}
+
+#[test]
+fn a_policy_shows_of_a_rollup_what_it_shows_of_rows() {
+    use crate::query::{Access, Policy};
+    let city = City::new();
+    let policy = Policy::new("one").table("water", Access::all().rows(format!("gate = '{}'", GATES[1])));
+    let shown = city.store.session_for(&policy).unwrap();
+    let before = shown.query(DAYS).unwrap().to_string();
+    city.store.maintain().unwrap();
+    city.forget();
+    let after = shown.query(DAYS).unwrap();
+    assert_eq!((after.num_rows(), after.to_string()), (1, before));
+    // It would say of which times there are rows, also of those that it does not show.
+    assert!(after.answered_from().is_empty());
+    assert!(shown.query("SELECT * FROM water_1h").is_err());
+    let of_rows = Policy::new("few").table("water", Access::all().rows("level_cm > 50"));
+    assert_eq!(city.store.session_for(&of_rows).unwrap().query(DAYS).unwrap().num_rows(), 0);
+}
+
+#[test]
+fn the_way_that_reads_least_is_taken() {
+    let (store, _dir) = regular();
+    let text = "SELECT host, date_bin(INTERVAL '1 day', time) AS day, max(usage) FROM cpu GROUP BY host, day";
+    for (every, mark) in [(HOUR / 60, "DenyutSummaries"), (24 * HOUR, "DenyutRollup")] {
+        let name = format!("cpu_{}s", every.as_secs());
+        store.rollup(Rollup::new(name).of("cpu").every(every).max("usage")).unwrap();
+        let _ = store.maintain().unwrap();
+        super::on_off::check(&store, text, mark);
+    }
 }

@@ -297,7 +297,7 @@ fn usage(host: i64, n: i64) -> f64 {
 }
 
 /// A store of one series a host, every ten seconds for a day.
-fn regular() -> (Store, tempfile::TempDir) {
+pub(super) fn regular() -> (Store, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     // In one block, and so in one segment.
     let options = Store::options().query_threads(2).block_bytes_min(4 << 20).block_bytes_max(8 << 20);
