@@ -3,7 +3,7 @@
 //! **Invariant (last write):** a partition is not dropped while rows of its time are elsewhere, in an overlap segment or a
 //! live block: one of them may have been overwritten by a row of the partition, and would show again.
 //!
-//! **Invariant (rollups):** a segment that a rollup lacks is not dropped, and the frame that drops others of its table says
+//! **Invariant (rollups):** a segment that a rollup lacks is not dropped, unless it is damaged and set aside; and the frame that drops others of its table says
 //! before which time rows may be gone: from there on a rollup is all that is known of them.
 
 use std::sync::Arc;
@@ -81,12 +81,13 @@ fn expired(table: &TableState, rollups: &Rollups, now_ns: i64) -> (Vec<Arc<Segme
     let (mut gone, mut next) = (Vec::new(), i64::MAX);
     let pending: HashSet<u64> = rollups.pending_of(table.schema.id).collect();
     // Those that are aside as well: nobody would miss what else would be an error for ever.
-    for segment in table.segments.iter().chain(table.aside.segments.iter()) {
+    let read = table.segments.iter().map(|segment| (segment, pending.contains(&segment.meta.id)));
+    for (segment, is_pending) in read.chain(table.aside.segments.iter().map(|segment| (segment, false))) {
         let end_ns = partition_end(segment, table);
         let due = end_ns.saturating_add(nanos_of(retention));
         if due > now_ns {
             next = next.min(due);
-        } else if pending.contains(&segment.meta.id) || is_awaited(table, segment, width_ns) {
+        } else if is_pending || is_awaited(table, segment, width_ns) {
             // A seal, a split or a step of rolling up sets it off again.
         } else {
             gone.push(segment.clone());

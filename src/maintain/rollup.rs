@@ -3,7 +3,7 @@
 //! A rollup's table has a row for each series and bucket, and the last write wins. One step takes some of the segments that
 //! the rollup lacks, finds the series and buckets that their rows are of, and writes the rows of those anew:
 //!
-//! - of a bucket whose rows are all there, from all sealed rows of it. So a late row, one that overwrites another, and a
+//! - of a bucket whose rows are all there, from all rows of it in segments that the rollup has, these included. So a late row, one that overwrites another, and a
 //!   step that is repeated give what rolling up everything at once would;
 //! - of a bucket of which retention may have dropped rows, from what the rollup had of it and the rows that it lacked.
 //!   Each row is added once, since the frame that adds it says that its segment is not lacking any more. Where the last
@@ -58,6 +58,9 @@ struct Step<'a> {
     target: Arc<TableState>,
     /// The segments that are rolled up.
     inputs: Vec<Arc<Segment>>,
+    /// They and all that the rollup has. Not what it goes on to lack: the rows of that may be added to what this step
+    /// makes, once retention has dropped others.
+    held: Vec<Arc<Segment>>,
     /// Rows of the source that are earlier may be gone.
     gone_before: i64,
     series: SeriesView,
@@ -131,6 +134,10 @@ impl Core {
         let (source, target) = (view.tables.get(&definition.source)?.clone(), view.tables.get(&rollup)?.clone());
         let rows: u64 = inputs.iter().map(|segment| segment.meta.rows).sum();
         let bytes: u64 = inputs.iter().map(|segment| segment.meta.bytes).sum();
+        let pending = &view.rollups.get(rollup)?.pending;
+        let is_input = |segment: &Segment| inputs.iter().any(|input| input.meta.id == segment.meta.id);
+        let is_held = |segment: &&Arc<Segment>| !pending.contains(&segment.meta.id) || is_input(segment);
+        let held = source.segments.iter().filter(is_held).cloned().collect();
         let running = self.upkeep.running.begin(Kind::RollUp, &target.schema, None, (rows, bytes));
         Some(Step {
             core: self,
@@ -142,6 +149,7 @@ impl Core {
             source,
             target,
             inputs,
+            held,
             numbers: HashMap::new(),
             clock: self.clock.read(1),
             caller,
@@ -177,12 +185,12 @@ impl Step<'_> {
             let (known, whole): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(is_known);
             buckets += (known.len() + whole.len()) as u64;
             if !whole.is_empty() {
-                let all = self.source.segments.clone();
-                self.write(partition, &whole, &all, HashMap::new(), &mut unnamed)?;
+                let held = self.held.clone();
+                self.write(partition, &whole, &held, HashMap::new(), &mut unnamed)?;
             }
             if !known.is_empty() {
-                let (lacking, held) = (self.inputs.clone(), self.held(&known)?);
-                self.write(partition, &known, &lacking, held, &mut unnamed)?;
+                let (lacking, before) = (self.inputs.clone(), self.known(&known)?);
+                self.write(partition, &known, &lacking, before, &mut unnamed)?;
             }
         }
         self.commit(unnamed, buckets)
@@ -207,13 +215,13 @@ impl Step<'_> {
         Ok(keys)
     }
 
-    /// Writes the buckets `keys` of one partition: those of `held` with the rows of `segments` added.
+    /// Writes the buckets `keys` of one partition: those of `before` with the rows of `segments` added.
     fn write(
         &mut self,
         partition: Partition,
         keys: &[Key],
         segments: &[Arc<Segment>],
-        mut held: HashMap<Key, Bucket>,
+        mut before: HashMap<Key, Bucket>,
         unnamed: &mut Unnamed<'_>,
     ) -> Result<()> {
         let (core, definition, source) = (self.core, self.definition.clone(), self.source.clone());
@@ -238,7 +246,7 @@ impl Step<'_> {
                         writing.push(self.number(done.series)?, done, bucket)?;
                     }
                     let empty = || Bucket::new(&definition, &source.schema, core.sketches);
-                    current = Some((key, held.remove(&key).map_or_else(empty, Ok)?));
+                    current = Some((key, before.remove(&key).map_or_else(empty, Ok)?));
                 }
                 if let Some((_, bucket)) = current.as_mut().filter(|(current, _)| *current == key) {
                     bucket.take(rows, times, &prepared, fields)?;
@@ -278,7 +286,7 @@ impl Step<'_> {
     }
 
     /// What the rollup has of `keys`.
-    fn held(&mut self, keys: &[Key]) -> Result<HashMap<Key, Bucket>> {
+    fn known(&mut self, keys: &[Key]) -> Result<HashMap<Key, Bucket>> {
         let mut by_number: HashMap<Key, Key> = HashMap::new();
         for key in keys {
             by_number.insert(Key { series: self.number(key.series)?, ..*key }, *key);
@@ -289,7 +297,7 @@ impl Step<'_> {
         let fields = 1 + tags..1 + tags + target.schema.fields.len();
         let projection: Vec<usize> = std::iter::once(0).chain(fields).collect();
         let merged = self.merged(&target, &target.segments, &projection, &Reach::of(&numbered, &definition))?;
-        let mut held = HashMap::new();
+        let mut known = HashMap::new();
         for sorted in merged {
             let Sorted { series, columns } = sorted?;
             let (times, fields) = (times_of(columns.first(), &target)?, columns.get(1..).unwrap_or_default());
@@ -298,12 +306,12 @@ impl Step<'_> {
                 if let Some(of_source) = by_number.get(&key) {
                     let mut bucket = Bucket::new(&definition, &self.source.schema, self.core.sketches)?;
                     bucket.take_known(&definition, fields, row)?;
-                    held.insert(*of_source, bucket);
+                    known.insert(*of_source, bucket);
                 }
             }
             self.pace(0)?;
         }
-        Ok(held)
+        Ok(known)
     }
 
     /// The rollup's number for a series of its source.

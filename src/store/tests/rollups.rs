@@ -269,6 +269,58 @@ fn a_call_that_fails_leaves_it_to_be_done_again() {
     }
 }
 
+/// More segments than one step takes, of which retention drops those that it took.
+#[test]
+fn what_a_step_leaves_is_not_counted_twice() {
+    let fs = SimFs::new(9);
+    let clock = Arc::new(std::sync::atomic::AtomicI64::new(START_NS + 10 * HOUR_NS));
+    let options = Store::options().block_bytes_min(64 << 10).block_bytes_max(64 << 10).live_bytes_max(1 << 20);
+    let options = options.without_background().clock(clock.clone());
+    let store = Store::open_on(fs, options, Path::new("/store")).unwrap();
+    store.table(source(Dedup::KeepAll).retention(Duration::from_secs(86_400))).unwrap();
+    let mut chance = Chance(17);
+    for _ in 0..40 {
+        scatter(&store, &mut chance, 20).unwrap();
+        store.seal().unwrap();
+    }
+    store.rollup(hours()).unwrap();
+    let expected = from_rows(&store);
+    // Relaxed: nothing else runs.
+    clock.store(START_NS + 100 * HOUR_NS, std::sync::atomic::Ordering::Relaxed);
+    let mut steps = 0;
+    while store.inner.core.roll_up_one(crate::maintain::compact::Caller::Waiting).unwrap() {
+        assert!(store.inner.core.retain().unwrap() > 0);
+        steps += 1;
+    }
+    assert!(steps > 1);
+    assert!(from_rows(&store).is_empty());
+    assert_eq!(rolled(&store), expected);
+}
+
+#[test]
+fn what_is_damaged_is_not_kept_for_a_rollup() {
+    use crate::fs::FileSystem;
+    let fs = SimFs::new(10);
+    let clock = Arc::new(std::sync::atomic::AtomicI64::new(START_NS + 10 * HOUR_NS));
+    let options = Store::options().without_background().clock(clock.clone());
+    let store = Store::open_on(fs.clone(), options, Path::new("/store")).unwrap();
+    store.table(source(Dedup::KeepAll).retention(Duration::from_secs(86_400))).unwrap();
+    store.rollup(hours()).unwrap();
+    scatter(&store, &mut Chance(19), 100).unwrap();
+    store.seal().unwrap();
+    let victim = store.inner.core.view.load().table("cpu").unwrap().segments[0].clone();
+    fs.open(victim.path()).unwrap().unwrap().write_at(&[0xFF; 64], 100).unwrap();
+    drop(victim);
+    store.repair().unwrap();
+    assert_eq!(store.inner.core.view.load().segments_aside(), 1);
+    // Relaxed: nothing else runs.
+    clock.store(START_NS + 100 * HOUR_NS, std::sync::atomic::Ordering::Relaxed);
+    store.maintain().unwrap();
+    let view = store.inner.core.view.load();
+    assert_eq!((view.segments_aside(), view.table("cpu").unwrap().segments.len()), (0, 0));
+    assert!(view.rollups.all().all(|(_, state)| state.pending.is_empty()));
+}
+
 /// A segment that cannot be read is not rolled up, and is not lost for it.
 #[test]
 fn what_cannot_be_read_waits() {
