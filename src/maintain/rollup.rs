@@ -3,8 +3,8 @@
 //! A rollup's table has a row for each series and bucket, and the last write wins. One step takes some of the segments that
 //! the rollup lacks, finds the series and buckets that their rows are of, and writes the rows of those anew:
 //!
-//! - of a bucket whose rows are all there, from all rows of it in segments that the rollup has, these included. So a late row, one that overwrites another, and a
-//!   step that is repeated give what rolling up everything at once would;
+//! - of a bucket whose rows are all there, from all rows of it in segments that the rollup has, these included. So a late
+//!   row, one that overwrites another, and a step that is repeated give what rolling up everything at once would;
 //! - of a bucket of which retention may have dropped rows, from what the rollup had of it and the rows that it lacked.
 //!   Each row is added once, since the frame that adds it says that its segment is not lacking any more. Where the last
 //!   write wins, a row that overwrites one there counts beside it.

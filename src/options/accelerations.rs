@@ -1,7 +1,8 @@
 //! Which ways to answer faster are on.
 
 /// Ways to answer a query from less than all rows in its range. Each can be switched off; the answer is the same, save for
-/// the order of rows that the query leaves open and the last digits of sums of floats.
+/// the order of rows that the query leaves open and the last digits of sums of floats; and for what rollups know of rows
+/// that retention has dropped.
 ///
 /// Of a store: [`Options::accelerations`](crate::Options::accelerations). Of a session that
 /// [`Store::session`](crate::Store::session) gave: `SET denyut.accelerate_last = false`, and the like. `SHOW ALL` lists
