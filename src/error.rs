@@ -113,6 +113,14 @@ pub enum Error {
         /// What differs.
         reason: String,
     },
+    /// A rollup that cannot be made, or a call that a rollup's table does not take.
+    #[error("rollup {rollup:?}: {reason}")]
+    InvalidRollup {
+        /// The rollup, its name cut to 80 characters.
+        rollup: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Too few or too many values for the table.
     #[error("table {table:?}: {expected} {what} are needed, {found} were given")]
     WrongArity {
@@ -411,6 +419,7 @@ impl Error {
             | Self::WrongArity { .. }
             | Self::UnknownSeries { .. }
             | Self::InvalidFeed { .. }
+            | Self::InvalidRollup { .. }
             | Self::InvalidTime { .. }
             | Self::NotAStore { .. }
             | Self::NotEmpty { .. }

@@ -28,11 +28,12 @@ pub use parquet;
 pub use care::{Backup, Damage, Mended, Mending, Progress, Repair, Stat, TableStat, Verification};
 pub use error::{Error, ErrorKind, Result};
 pub use model::{
-    Appended, Dedup, Field, FieldType, Policies, Rejection, Row, Schema, SeriesId, TableSchema, Time, Value, now,
+    Appended, Dedup, Field, FieldType, Policies, Rejection, Rollup, Row, Schema, SeriesId, TableSchema, Time, Value,
+    now,
 };
 pub use options::{Accelerations, Durability, Options, Overload, Scorecard};
 #[cfg(feature = "sql")]
-pub use query::{Parameter, Prepared, Rows};
+pub use query::{FromRollup, Parameter, Prepared, Rows};
 pub use snapshot::scan::Scan;
 pub use store::{Latest, LatestRow, LeftOut, Maintained, Pause, Reader, Recovery, Store, Table, Writer};
 
@@ -52,7 +53,7 @@ pub mod prelude {
     #[cfg(feature = "sql")]
     pub use crate::Rows;
     pub use crate::{
-        Appended, Dedup, Durability, Error, ErrorKind, FieldType, Options, Overload, Reader, Row, Schema, SeriesId,
-        Store, Table, Time, Value, Writer, now, row,
+        Appended, Dedup, Durability, Error, ErrorKind, FieldType, Options, Overload, Reader, Rollup, Row, Schema,
+        SeriesId, Store, Table, Time, Value, Writer, now, row,
     };
 }

@@ -85,6 +85,7 @@ pub struct Options {
     pub(crate) compact_rate_max: u64,
     pub(crate) cold_after: Duration,
     pub(crate) tables_max: usize,
+    pub(crate) rollups_max: usize,
     pub(crate) tags_max: usize,
     pub(crate) fields_max: usize,
     pub(crate) series_max: u32,
@@ -134,6 +135,7 @@ impl Default for Options {
             compact_rate_max: 64 << 20,
             cold_after: Duration::from_secs(30 * 86_400),
             tables_max: 1_024,
+            rollups_max: 256,
             tags_max: 64,
             fields_max: 2_048,
             series_max: 16_000_000,
@@ -199,6 +201,8 @@ impl Options {
         cold_after: Duration,
         /// Tables in the store. Default 1,024.
         tables_max: usize,
+        /// Rollups in the store, each of which is a table too. Default 256.
+        rollups_max: usize,
         /// Tags of a table. Default 64.
         tags_max: usize,
         /// Fields of a table. Default 2,048.

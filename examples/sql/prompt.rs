@@ -27,7 +27,8 @@ const KEYWORDS: &str = "\
     union, using, values, when, where, with";
 
 /// The store about itself.
-const SYSTEM_TABLES: [&str; 7] = ["counters", "fields", "live_blocks", "partitions", "segments", "series", "tables"];
+const SYSTEM_TABLES: [&str; 8] =
+    ["counters", "fields", "live_blocks", "partitions", "rollups", "segments", "series", "tables"];
 
 /// Asks until the end.
 pub(crate) fn ask(shell: &mut Shell) -> Outcome<()> {

@@ -151,7 +151,7 @@ fn recycle_loop(core: &Weak<Core>, released: &Receiver<Released>, retired: &Rece
     }
 }
 
-/// Compacts what is due, and waits until something may be.
+/// Rolls up and compacts what is due, and waits until something may be.
 fn compact_loop(core: &Weak<Core>, wake: &Receiver<()>, stopped: &Receiver<()>) {
     loop {
         let next = loop {
@@ -160,14 +160,21 @@ fn compact_loop(core: &Weak<Core>, wake: &Receiver<()>, stopped: &Receiver<()>) 
             if !core.upkeep.pace.wait(Instant::now()) || core.check_sound().is_err() {
                 return;
             }
-            match core.compact_one(Caller::Background) {
+            // In turns, so that neither waits for the other to have nothing to do.
+            let worked = core.roll_up_one(Caller::Background).and_then(|rolled| {
+                let compacted = core.compact_one(Caller::Background)?;
+                Ok(if rolled { Outcome::Done } else { compacted })
+            });
+            match worked {
                 Ok(Outcome::Done) => {}
                 Ok(Outcome::Nothing(next)) => break next,
                 Err(Error::Closed) => return,
                 // Those segments are left alone from now on; others may be due.
-                Err(error) if error.kind() == ErrorKind::Corrupted => tracing::error!(%error, "a compaction failed"),
+                Err(error) if error.kind() == ErrorKind::Corrupted => {
+                    tracing::error!(%error, "a compaction or rollup failed")
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "a compaction failed, trying again later");
+                    tracing::warn!(%error, "a compaction or rollup failed, trying again later");
                     drop(core);
                     // Not when the next seal wakes it: a full disk must not be filled and emptied all the time.
                     if !matches!(stopped.recv_timeout(COMPACT_RETRY), Err(RecvTimeoutError::Timeout)) {

@@ -5,6 +5,8 @@
 //! two, and what it leaves of files that nobody names the next open removes. So nothing needs to be resumed: what was
 //! not committed is due again.
 //!
+//! **Invariant (rollups):** what a rollup lacks is not compacted: then it would not be known any more which rows it lacks.
+//!
 //! **Invariant:** one compaction at a time. What is removed meanwhile, by retention, is found out under the view's lock,
 //! and then nothing is committed.
 
@@ -62,7 +64,8 @@ impl Core {
         let view = self.view.load();
         let mut next: Option<Instant> = None;
         for table in view.tables.values() {
-            let unfit = self.upkeep.unfit.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let mut unfit = self.upkeep.unfit.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            unfit.extend(view.rollups.pending_of(table.schema.id));
             match tiers::due(table, &unfit, &self.options, moment) {
                 Ok(job) => {
                     let done = self.compact(table, &job, caller);

@@ -35,6 +35,7 @@ use crate::storage::series_log::SeriesLog;
 use super::background::Work;
 use super::counters::Counters;
 use super::pins::Pins;
+use super::rollup::MakeSketch;
 use super::upkeep::Upkeep;
 
 /// An open store.
@@ -64,8 +65,10 @@ pub(crate) struct Core {
     pub(crate) work: Sender<Work>,
     /// Tells who makes cuts that a block is being filled.
     pub(crate) opened: Sender<()>,
-    /// Compaction and retention.
+    /// Compaction, rollups and retention.
     pub(crate) upkeep: Upkeep,
+    /// Makes sketches, where there is SQL.
+    pub(crate) sketches: Option<MakeSketch>,
 }
 
 impl Core {
@@ -114,7 +117,11 @@ impl Core {
             CommitError::Refused(error) => error,
             CommitError::Unknown(error) => self.poison(error),
         })?;
-        let result = view.change(change);
+        let rollups = &manifest.catalog().rollups;
+        let result = view.change(|view| {
+            view.rollups = rollups.clone();
+            change(view)
+        });
         self.publish(&view.view(), &manifest, series_end);
         Ok(result)
     }

@@ -70,6 +70,14 @@ counters! {
     compaction_bytes_written,
     /// Compactions that failed and will be tried again.
     compaction_failures,
+    /// Steps of rolling up that were committed.
+    rollups,
+    /// Segments they read for it, of each rollup.
+    rolled_segments,
+    /// Buckets they wrote, each of one series.
+    rolled_buckets,
+    /// Steps that failed and will be tried again.
+    rollup_failures,
     /// Segments that retention dropped.
     retired_segments,
     /// Rows of those.

@@ -24,6 +24,10 @@ impl Home for Core {
         wanted: Wanted,
     ) -> Result<Arc<LiveBlock>> {
         self.gate.check()?;
+        if self.view.load().rollups.get(schema.id).is_some() {
+            let reason = "its rows come from the table that it is of; append to that".into();
+            return Err(Error::InvalidRollup { rollup: schema.name.clone(), reason });
+        }
         if full.is_none()
             && let Some(block) = self.go_on_with_waiting(schema)?
         {

@@ -1,5 +1,5 @@
 //! What happens to rows after they are appended: synced, sealed into segments, their blocks recycled, the segments
-//! compacted and in the end dropped.
+//! compacted, rolled up and in the end dropped.
 
 pub(crate) mod background;
 pub(crate) mod compact;
@@ -10,6 +10,7 @@ pub(crate) mod home;
 pub(crate) mod partition;
 pub(crate) mod pins;
 pub(crate) mod retain;
+pub(crate) mod rollup;
 pub(crate) mod running;
 pub(crate) mod seal;
 pub(crate) mod tiers;

@@ -2,14 +2,20 @@
 //!
 //! **Invariant (last write):** a partition is not dropped while rows of its time are elsewhere, in an overlap segment or a
 //! live block: one of them may have been overwritten by a row of the partition, and would show again.
+//!
+//! **Invariant (rollups):** a segment that a rollup lacks is not dropped, unless it is damaged and set aside; and the frame that drops others of its table says
+//! before which time rows may be gone: from there on a rollup is all that is known of them.
 
 use std::sync::Arc;
+
+use hashbrown::HashSet;
 
 use crate::error::{Error, Result};
 use crate::model::TableId;
 use crate::model::time::nanos_of;
 use crate::snapshot::{Segment, TableState};
 use crate::storage::edit::Edit;
+use crate::storage::rollups::Rollups;
 
 use super::core::Core;
 use super::partition::start;
@@ -43,11 +49,14 @@ impl Core {
         }
         let view = changing.view();
         let Some(state) = view.tables.get(&table) else { return Ok((0, i64::MAX)) };
-        let (gone, next) = expired(state, now_ns);
-        if gone.is_empty() {
+        let (gone, next) = expired(state, &view.rollups, now_ns);
+        let Some(before_ns) = gone.iter().map(|segment| partition_end(segment, state)).max() else {
             return Ok((0, next));
+        };
+        let mut edits: Vec<Edit> = gone.iter().map(|segment| Edit::RemoveSegment { id: segment.meta.id }).collect();
+        if view.rollups.of(table).next().is_some() {
+            edits.push(Edit::RowsGone { table, before_ns });
         }
-        let edits = gone.iter().map(|segment| Edit::RemoveSegment { id: segment.meta.id }).collect();
         self.commit_in(&mut changing, edits, |view| {
             let Some(table) = view.table_mut(table) else { return };
             let is_gone = |segment: &Arc<Segment>| gone.iter().any(|gone| Arc::ptr_eq(gone, segment));
@@ -64,25 +73,33 @@ impl Core {
 }
 
 /// The segments that `table` need not keep at `now_ns`, and when the next ones are due.
-fn expired(table: &TableState, now_ns: i64) -> (Vec<Arc<Segment>>, i64) {
+fn expired(table: &TableState, rollups: &Rollups, now_ns: i64) -> (Vec<Arc<Segment>>, i64) {
     let retention = table.schema.policies.retention;
     let (Some(retention), Some(width_ns)) = (retention, table.partition_ns.filter(|width| *width > 0)) else {
         return (Vec::new(), i64::MAX);
     };
     let (mut gone, mut next) = (Vec::new(), i64::MAX);
+    let pending: HashSet<u64> = rollups.pending_of(table.schema.id).collect();
     // Those that are aside as well: nobody would miss what else would be an error for ever.
-    for segment in table.segments.iter().chain(table.aside.segments.iter()) {
-        let end_ns = start(segment.meta.max_time, width_ns).saturating_add(width_ns);
+    let read = table.segments.iter().map(|segment| (segment, pending.contains(&segment.meta.id)));
+    for (segment, is_pending) in read.chain(table.aside.segments.iter().map(|segment| (segment, false))) {
+        let end_ns = partition_end(segment, table);
         let due = end_ns.saturating_add(nanos_of(retention));
         if due > now_ns {
             next = next.min(due);
-        } else if is_awaited(table, segment, width_ns) {
-            // A seal or a split sets it off again.
+        } else if is_pending || is_awaited(table, segment, width_ns) {
+            // A seal, a split or a step of rolling up sets it off again.
         } else {
             gone.push(segment.clone());
         }
     }
     (gone, next)
+}
+
+/// The end of the partition that a segment's last row is in.
+fn partition_end(segment: &Segment, table: &TableState) -> i64 {
+    let width_ns = table.partition_ns.filter(|width| *width > 0).unwrap_or(1);
+    start(segment.meta.max_time, width_ns).saturating_add(width_ns)
 }
 
 /// Whether a row that `segment` overwrote may be in an overlap segment or a live block.

@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Split,
     /// Merges an old partition and encodes it to be small.
     Cool,
+    /// Rolls up what sealed segments did.
+    RollUp,
 }
 
 impl Kind {
@@ -29,6 +31,7 @@ impl Kind {
             Self::Merge => "merge",
             Self::Split => "split",
             Self::Cool => "cool",
+            Self::RollUp => "roll up",
         }
     }
 }

@@ -19,10 +19,12 @@ pub(crate) struct Upkeep {
     pub(crate) retired: (Sender<Retired>, Receiver<Retired>),
     /// Has a message while there may be something to compact.
     pub(crate) wake: (Sender<()>, Receiver<()>),
-    /// Held by whoever compacts: one at a time, one core at most.
+    /// Held by whoever compacts or rolls up: one at a time, one core at most.
     pub(crate) compacting: Mutex<()>,
     /// Segments that could not be read, by number: they stay as they are until the store is opened again.
     pub(crate) unfit: Mutex<HashSet<u64>>,
+    /// Segments that could not be rolled up, because some could not be read: they wait until the store is opened again.
+    pub(crate) unrolled: Mutex<HashSet<u64>>,
     retention_due: Mutex<Due>,
 }
 
@@ -44,6 +46,7 @@ impl Default for Upkeep {
             wake: bounded(1),
             compacting: Mutex::default(),
             unfit: Mutex::default(),
+            unrolled: Mutex::default(),
             retention_due: Mutex::new(Due { at_ns: i64::MIN, changes: 0 }),
         }
     }

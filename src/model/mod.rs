@@ -6,6 +6,7 @@ pub(crate) mod imports;
 pub(crate) mod json;
 pub(crate) mod names;
 pub(crate) mod quarantine;
+pub(crate) mod rollup;
 pub(crate) mod row;
 pub(crate) mod schema;
 pub(crate) mod table;
@@ -13,6 +14,7 @@ pub(crate) mod time;
 pub(crate) mod value;
 
 pub use appended::{Appended, Rejection};
+pub use rollup::Rollup;
 pub use row::Row;
 pub use schema::{Dedup, Field, Policies, Schema};
 pub use table::TableSchema;

@@ -1,7 +1,8 @@
 //! Which ways to answer faster are on.
 
 /// Ways to answer a query from less than all rows in its range. Each can be switched off; the answer is the same, save for
-/// the order of rows that the query leaves open and the last digits of sums of floats.
+/// the order of rows that the query leaves open and the last digits of sums of floats; and for what rollups know of rows
+/// that retention has dropped.
 ///
 /// Of a store: [`Options::accelerations`](crate::Options::accelerations). Of a session that
 /// [`Store::session`](crate::Store::session) gave: `SET denyut.accelerate_last = false`, and the like. `SHOW ALL` lists
@@ -51,6 +52,7 @@ accelerations! {
     last uses_last 0 "Queries for the latest row of each series read those rows alone.";
     summaries uses_summaries 1 "Aggregates by time buckets are taken from summaries where there are any.";
     backward uses_backward 2 "`GROUP BY bucket ORDER BY bucket DESC LIMIT n` reads from where the newest n buckets begin.";
+    rollups uses_rollups 3 "Aggregates by time buckets are taken from rollups, also of rows that retention dropped.";
 }
 
 impl Accelerations {

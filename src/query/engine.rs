@@ -11,6 +11,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::Statement;
@@ -26,6 +27,7 @@ use super::policy::{Policy, Rules};
 use super::prepared::Prepared;
 use super::rows::Rows;
 use super::session::base;
+use super::summaries::rollups_used;
 use super::threads::Threads;
 use crate::error::{Error, Result};
 use crate::maintain::pins::PinView;
@@ -173,7 +175,11 @@ impl Engine {
             for (text, opening) in texts.iter().zip(openings) {
                 let frame = engine.sql_at(text, opening, snapshot.clone(), rules.as_ref(), began).await?;
                 let schema = Arc::new(frame.schema().as_arrow().clone());
-                answers.push(Rows::new(schema, frame.collect().await?));
+                let context = Arc::new(frame.task_ctx());
+                let plan = frame.create_physical_plan().await?;
+                // They are of all rows, of which a policy may show some.
+                let rollups = if rules.is_none() { rollups_used(&plan) } else { Vec::new() };
+                answers.push(Rows::new(schema, collect(plan, context).await?).with_rollups(rollups));
             }
             Ok(answers)
         };

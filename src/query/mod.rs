@@ -48,7 +48,8 @@ mod threads;
 mod work;
 
 pub(crate) use engine::{Engine, Source};
+pub(crate) use functions::rollup_sketch;
 pub use functions::{Entry, reference, register};
 pub use policy::{Access, Mask, Policy, PolicySession};
 pub use prepared::{Parameter, Prepared};
-pub use rows::Rows;
+pub use rows::{FromRollup, Rows};

@@ -34,6 +34,7 @@ use super::provider::StoreTable;
 use super::rows::Rows;
 use super::scan::rows_read;
 use super::stop::Stop;
+use super::summaries::rollups_used;
 use crate::error::{Error, Result};
 use crate::model::table::time_type;
 use crate::model::{Time, Value, now};
@@ -193,7 +194,8 @@ impl Prepared {
     async fn run(&self, values: Vec<(String, ScalarValue)>, stop: &OnceLock<Stop>) -> Result<Rows> {
         let plan = self.physical(values).await?;
         let schema = plan.schema();
-        Ok(Rows::new(schema, gather(&plan, self.engine.context(), stop).await?))
+        let rollups = rollups_used(&plan);
+        Ok(Rows::new(schema, gather(&plan, self.engine.context(), stop).await?).with_rollups(rollups))
     }
 
     /// The plan of this moment.

@@ -98,6 +98,8 @@ impl StoreTable {
         if let RowsOf::Newest(of) = &self.rows
             && exact
             && let Some(range) = of.range(&self.view, &pruned, session)?
+            // Of those buckets a rollup may know rows that are gone.
+            && self.snapshot.rollups().rows_gone_before(self.view.schema.id) <= range.lo
         {
             pruned.time = Some(range);
             newest = true;

@@ -23,7 +23,7 @@ use crate::snapshot::TableView;
 pub(super) const BATCH_SERIES: u32 = 8_192;
 
 /// What is left to look at. `None` is no restriction.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Pruned {
     pub(super) time: Option<TimeRange>,
     pub(super) series: Option<SeriesSet>,
@@ -83,7 +83,7 @@ impl TimeRange {
 }
 
 /// The series whose tags match.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SeriesSet {
     bits: BooleanBuffer,
     matching: usize,

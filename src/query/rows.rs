@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -11,6 +12,7 @@ use arrow::util::display::FormatOptions;
 use arrow::util::pretty::pretty_format_batches_with_options;
 
 use crate::error::{Error, Result};
+use crate::model::Time;
 
 /// The rows that [`Store::query`](crate::Store::query) answers: Arrow batches that own their memory.
 ///
@@ -38,11 +40,59 @@ use crate::error::{Error, Result};
 pub struct Rows {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
+    rollups: Vec<FromRollup>,
+}
+
+/// A part of an answer that a rollup gave, and not the rows of its table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FromRollup {
+    /// The rollup.
+    pub rollup: String,
+    /// The table that the statement named.
+    pub table: String,
+    /// How long the rollup's buckets are.
+    pub every: Duration,
+    /// The first moment of its first bucket in the answer.
+    pub from: Time,
+    /// The last moment of its last one. Between the two some buckets may be of rows.
+    pub until: Time,
+    /// Where the answer begins earlier than this: the table's rows before it are gone, or some are, and the rollup is what
+    /// is known of them. A bucket that the statement's bounds cut is then of the rows that are left.
+    pub rows_gone_before: Option<Time>,
 }
 
 impl Rows {
     pub(crate) fn new(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
-        Self { schema, batches }
+        Self { schema, batches, rollups: Vec::new() }
+    }
+
+    /// Says what the answer is from.
+    pub(super) fn with_rollups(self, rollups: Vec<FromRollup>) -> Self {
+        Self { rollups, ..self }
+    }
+
+    /// The rollups that gave a part of the answer; none if it is of rows alone. What is older than its table's `retention`
+    /// is only known from them.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use denyut::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let city = Store::open(dir.path().join("kota"))?;
+    /// let water = city.table(Schema::new("water").tag("gate").f64("level_cm", "cm"))?;
+    /// city.rollup(Rollup::new("water_1h").of("water").every(Duration::from_secs(3_600)).max("level_cm"))?;
+    /// water.writer()?.append_at(Time::from_secs(1_767_225_600)?, row! { gate: "Sei Wie", level_cm: 142.0 })?;
+    /// city.maintain()?;
+    /// let days = "SELECT date_bin(INTERVAL '1 day', time) AS day, max(level_cm) AS top FROM water GROUP BY day";
+    /// let rows = city.query(days)?;
+    /// assert_eq!(rows.f64(0, "top")?, Some(142.0));
+    /// assert_eq!(rows.answered_from()[0].rollup, "water_1h");
+    /// assert_eq!(rows.answered_from()[0].rows_gone_before, None);
+    /// # Ok::<(), denyut::Error>(())
+    /// ```
+    pub fn answered_from(&self) -> &[FromRollup] {
+        &self.rollups
     }
 
     /// The columns, in the order the statement names them. There even if there are no rows.

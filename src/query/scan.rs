@@ -27,7 +27,7 @@ use super::prune::{Pruned, TimeRange};
 use super::session::BATCH_ROWS;
 use super::summaries::cells_read;
 use super::work::{Kept, Piece, Work};
-use super::{overlapping, statistics};
+use super::{overlapping, statistics, work};
 use crate::error::{Error, Result as StoreResult};
 use crate::model::Time;
 use crate::snapshot::inputs::Merging;
@@ -58,7 +58,7 @@ pub(super) fn rows_read(plan: &Arc<dyn ExecutionPlan>) -> usize {
 struct Scan {
     view: Arc<TableView>,
     /// Keeps files that a newer version of the store no longer names.
-    _snapshot: Arc<Snapshot>,
+    snapshot: Arc<Snapshot>,
     projection: Vec<usize>,
     schema: SchemaRef,
     pruned: Pruned,
@@ -81,7 +81,7 @@ impl ScanExec {
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::Cooperative);
-        let scan = Arc::new(Scan { view, _snapshot: snapshot, projection, schema, pruned });
+        let scan = Arc::new(Scan { view, snapshot, projection, schema, pruned });
         let metrics = ExecutionPlanMetricsSet::new();
         Ok(Self { scan, work, all, whole: false, properties: Arc::new(properties), metrics })
     }
@@ -106,6 +106,25 @@ impl ScanExec {
 
     pub(super) fn columns(&self) -> &SchemaRef {
         &self.scan.schema
+    }
+
+    /// The same of `view`, another view of its table or part of it, and of these times.
+    pub(super) fn within(&self, view: Arc<TableView>, time: TimeRange, parts: usize) -> Result<Self> {
+        let scan = &self.scan;
+        let time = scan.pruned.time.unwrap_or(TimeRange::ALL).and(time);
+        let pruned = Pruned { time: Some(time), ..scan.pruned.clone() };
+        let work = work::plan(&view, &pruned, None, parts).map_err(external)?;
+        Self::new(view, scan.snapshot.clone(), scan.projection.clone(), pruned, work, false)
+    }
+
+    /// Rows that it reads at most.
+    pub(super) fn rows(&self) -> usize {
+        self.work.rows
+    }
+
+    /// The moment that it shows.
+    pub(super) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.scan.snapshot
     }
 
     /// The same of these pieces alone. `work` has the figures of all that was found.

@@ -34,6 +34,7 @@ use crate::model::time::nanos_of;
 use crate::snapshot::{LiveRange, Snapshot, TableView};
 use crate::storage::edit::SegmentMeta;
 use crate::storage::places::{ASIDE_DIR, SEGMENTS_DIR};
+use crate::storage::rollups::RollupState;
 use crate::storage::segment_writer::parquet_path;
 
 /// The tables there are.
@@ -47,6 +48,7 @@ pub(super) const NAMES: &[&str] = &[
     "partitions",
     "pins",
     "quarantine",
+    "rollups",
     "segments",
     "series",
     "tables",
@@ -284,6 +286,54 @@ fn background(rows: &[Arc<Progress>]) -> Columns {
     }
 }
 
+/// A rollup, its table and its source.
+struct RollupRow<'a> {
+    state: &'a RollupState,
+    table: &'a TableView,
+    source: &'a TableView,
+    rows_gone_before: i64,
+}
+
+impl RollupRow<'_> {
+    fn measures(&self) -> String {
+        let field = |field: u32| self.source.schema.fields().get(field as usize).map_or("", |field| &field.name);
+        let measures = self.state.definition.measures.iter();
+        measures.map(|(of, measure)| format!("{}({})", measure.name(), field(*of))).collect::<Vec<_>>().join(", ")
+    }
+
+    fn pending_rows(&self) -> u64 {
+        let all = self.source.segments.iter().chain(self.source.aside.segments.iter());
+        let pending = all.filter(|segment| self.state.pending.contains(&segment.meta.id));
+        pending.map(|segment| segment.meta.rows).sum()
+    }
+}
+
+fn rollup_rows(snapshot: &Snapshot) -> Vec<RollupRow<'_>> {
+    let of = |(id, state)| -> Option<RollupRow<'_>> {
+        let state: &RollupState = state;
+        let (table, source) = (snapshot.numbered(id)?, snapshot.numbered(state.definition.source)?);
+        let rows_gone_before = snapshot.rollups().rows_gone_before(source.schema.id);
+        Some(RollupRow { state, table, source, rows_gone_before })
+    };
+    snapshot.rollups().all().filter_map(of).collect()
+}
+
+fn rollups(rows: &[RollupRow<'_>]) -> Columns {
+    columns! { rows;
+        "rollup_name": Text = |row| row.table.schema.name().to_string(),
+        "table_name": Text = |row| row.source.schema.name().to_string(),
+        "every_ns": Nanoseconds = |row| row.state.definition.every_ns,
+        "measures": Text = |row| row.measures(),
+        "retention_ns": Nanoseconds = |row| row.table.schema.policies().retention.map(nanos_of),
+        "rows": Count = |row| segment_rows(row.table),
+        "min_time": Time = |row| time_bounds(row.table).map(|bounds| bounds.0),
+        "max_time": Time = |row| time_bounds(row.table).map(|bounds| bounds.1),
+        "pending_segments": Count = |row| row.state.pending.len() as u64,
+        "pending_rows": Count = |row| row.pending_rows(),
+        "rows_gone_before": Time = |row| (row.rows_gone_before > i64::MIN).then_some(row.rows_gone_before),
+    }
+}
+
 /// A table's name, a series' number, and its tags as JSON.
 type SeriesRow = (String, u32, String);
 
@@ -337,6 +387,7 @@ pub(super) fn table(
         "partitions" => partitions(&[]),
         "pins" => pins(&[]),
         "background" => background(&[]),
+        "rollups" => rollups(&[]),
         _ => counters(&[]),
     };
     let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type(), true));
@@ -366,6 +417,7 @@ impl Listing {
             "partitions" => partitions(&partition_rows(all)),
             "pins" => pins(&self.source.pins()),
             "background" => background(&self.source.background()),
+            "rollups" => rollups(&rollup_rows(&self.snapshot)),
             _ => counters(&self.source.counters()),
         }
     }

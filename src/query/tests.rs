@@ -15,6 +15,7 @@ mod prepared;
 mod pruning;
 mod quarantine;
 mod reading;
+mod rollups;
 mod summaries;
 
 use std::sync::Arc;

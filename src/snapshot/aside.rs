@@ -38,6 +38,13 @@ impl Aside {
         Self { segments: Arc::default(), partial }
     }
 
+    /// Those of them that `keep` holds for.
+    #[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "only SQL takes parts of tables"))]
+    pub(crate) fn only(&self, keep: impl Fn(&Segment) -> bool) -> Self {
+        let segments = self.segments.iter().filter(|segment| keep(segment)).cloned().collect();
+        Self { segments: Arc::new(segments), partial: self.partial.clone() }
+    }
+
     /// An error that names the first segment with rows in the closed range `time`, or anywhere, unless partial answers are
     /// allowed; those are counted.
     ///

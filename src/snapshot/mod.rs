@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use crate::model::{TableSchema, names};
 use crate::storage::pin::HeldPin;
+use crate::storage::rollups::Rollups;
 pub(crate) use crate::storage::segment::Segment;
 pub(crate) use crate::storage::series_view::SeriesView;
 
@@ -40,6 +41,7 @@ pub(crate) use view::{BlockView, TableState, View, ViewCell};
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     tables: Vec<Arc<TableView>>,
+    rollups: Arc<Rollups>,
     _pin: Option<Arc<HeldPin>>,
 }
 
@@ -93,12 +95,12 @@ impl Snapshot {
         };
         let mut tables: Vec<_> = view.tables.values().map(table).collect();
         tables.sort_by(|a, b| a.schema.name.cmp(&b.schema.name));
-        Arc::new(Self { tables, _pin: pin })
+        Arc::new(Self { tables, rollups: view.rollups.clone(), _pin: pin })
     }
 
     /// Of no tables.
     pub(crate) fn none() -> Self {
-        Self { tables: Vec::new(), _pin: None }
+        Self { tables: Vec::new(), rollups: Arc::default(), _pin: None }
     }
 
     /// The tables that users declared, by name.
@@ -109,6 +111,16 @@ impl Snapshot {
     /// All tables, also the store's own.
     pub(crate) fn all_tables(&self) -> &[Arc<TableView>] {
         &self.tables
+    }
+
+    /// Which of the tables are rollups, and how far they are.
+    pub(crate) fn rollups(&self) -> &Rollups {
+        &self.rollups
+    }
+
+    /// The table of that number.
+    pub(crate) fn numbered(&self, id: crate::model::TableId) -> Option<&Arc<TableView>> {
+        self.tables.iter().find(|table| table.schema.id == id)
     }
 
     /// The table of that name.

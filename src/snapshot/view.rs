@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use crate::ingest::live_block::LiveBlock;
 use crate::model::{TableId, TableSchema};
+use crate::storage::rollups::Rollups;
 use crate::storage::segment::Segment;
 use crate::storage::series_table::SeriesTable;
 
@@ -18,6 +19,8 @@ use super::stint::Stints;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
     pub(crate) tables: BTreeMap<TableId, Arc<TableState>>,
+    /// As the manifest has them.
+    pub(crate) rollups: Arc<Rollups>,
 }
 
 /// One table.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::model::rollup::{Definition, Measure};
 use crate::model::time::nanos_of;
 use crate::model::{Dedup, Field, FieldType, Policies, TableId, TableSchema};
 
@@ -81,6 +82,21 @@ pub(crate) enum Edit {
         segment: u64,
         aside: bool,
     },
+    /// A table is a rollup: every segment of its source is to be rolled up.
+    AddRollup {
+        table: TableId,
+        definition: Definition,
+    },
+    /// A segment of its source is in the rollup.
+    Rolled {
+        table: TableId,
+        segment: u64,
+    },
+    /// Rows of a table that are earlier may be gone, by retention.
+    RowsGone {
+        table: TableId,
+        before_ns: i64,
+    },
     /// Numbers that are never given again, and the clock that never goes back.
     Marks {
         next_segment: u64,
@@ -128,6 +144,18 @@ impl Edit {
             Self::RemoveSegment { id } => {
                 out.u8(8).u64(*id);
             }
+            Self::AddRollup { table, definition: Definition { source, every_ns, measures } } => {
+                out.u8(10).u32(*table).u32(*source).i64(*every_ns).u32(count(measures));
+                measures.iter().for_each(|(field, measure)| {
+                    out.u32(*field).u8(measure.code());
+                });
+            }
+            Self::Rolled { table, segment } => {
+                out.u8(11).u32(*table).u64(*segment);
+            }
+            Self::RowsGone { table, before_ns } => {
+                out.u8(12).u32(*table).i64(*before_ns);
+            }
             Self::SetAside { segment, aside } => {
                 out.u8(9).u64(*segment).u8(u8::from(*aside));
             }
@@ -172,9 +200,19 @@ impl Edit {
             7 => Self::Marks { next_segment: from.u64()?, last_generation: from.u64()?, clock: from.u64()? },
             8 => Self::RemoveSegment { id: from.u64()? },
             9 => Self::SetAside { segment: from.u64()?, aside: from.u8()? != 0 },
+            10 => Self::AddRollup { table: from.u32()?, definition: decode_rollup(from)? },
+            11 => Self::Rolled { table: from.u32()?, segment: from.u64()? },
+            12 => Self::RowsGone { table: from.u32()?, before_ns: from.i64()? },
             _ => return None,
         })
     }
+}
+
+fn decode_rollup(from: &mut Decoder<'_>) -> Option<Definition> {
+    let (source, every_ns) = (from.u32()?, from.i64().filter(|every| *every > 0)?);
+    let measure = |from: &mut Decoder<'_>| Some((from.u32()?, Measure::from_code(from.u8()?)?));
+    let measures = (0..from.u32()?).map(|_| measure(from)).collect::<Option<_>>()?;
+    Some(Definition { source, every_ns, measures })
 }
 
 fn count<T>(list: &[T]) -> u32 {

@@ -20,6 +20,7 @@ use crate::model::{TableId, TableSchema};
 use super::codec::{Decoder, Encoder};
 use super::edit::{Edit, Sealed, SegmentMeta};
 use super::frame_log::{self, FrameLog, FrameTail, Kind};
+use super::rollups::Rollups;
 
 const KIND: Kind = Kind { magic: *b"dnytmnfs", version: 1, what: "manifest", synced_one_by_one: true };
 const PREFIX: &str = "manifest-";
@@ -35,6 +36,7 @@ pub(crate) struct Catalog {
     pub(crate) aside: BTreeSet<u64>,
     /// By block.
     pub(crate) seals: BTreeMap<u64, Sealed>,
+    pub(crate) rollups: Arc<Rollups>,
     pub(crate) next_segment: u64,
     pub(crate) last_generation: u64,
     pub(crate) clock: u64,
@@ -84,12 +86,18 @@ impl Catalog {
             }
             Edit::AddSegment(meta) => {
                 self.next_segment = self.next_segment.max(meta.id + 1);
+                if self.rollups.concerns(meta.table) {
+                    Arc::make_mut(&mut self.rollups).segment_added(&meta);
+                }
                 self.segments.insert(meta.id, meta);
             }
             Edit::RemoveSegment { id } => {
                 let known = self.segments.remove(&id);
                 self.aside.remove(&id);
-                known.ok_or_else(|| format!("it removes segment {id}, which it did not name before"))?;
+                let meta = known.ok_or_else(|| format!("it removes segment {id}, which it did not name before"))?;
+                if self.rollups.concerns(meta.table) {
+                    Arc::make_mut(&mut self.rollups).segment_removed(id);
+                }
             }
             Edit::Seal { block, sealed } => {
                 self.last_generation = self.last_generation.max(sealed.generation);
@@ -104,6 +112,25 @@ impl Catalog {
                 } else {
                     self.aside.remove(&segment)
                 };
+            }
+            Edit::AddRollup { table, definition } => {
+                for table in [table, definition.source] {
+                    self.tables.get(&table).ok_or_else(|| unknown(table))?;
+                }
+                let of_source = self.segments.values().filter(|meta| meta.table == definition.source);
+                let segments = of_source.map(|meta| meta.id).collect();
+                if !Arc::make_mut(&mut self.rollups).add(table, definition, segments) {
+                    return Err(format!("it makes table {table} a rollup, which it cannot be"));
+                }
+            }
+            Edit::Rolled { table, segment } => {
+                if !Arc::make_mut(&mut self.rollups).rolled(table, segment) {
+                    return Err(format!("it rolls up into table {table}, which is no rollup"));
+                }
+            }
+            Edit::RowsGone { table, before_ns } => {
+                self.tables.get(&table).ok_or_else(|| unknown(table))?;
+                Arc::make_mut(&mut self.rollups).rows_gone(table, before_ns);
             }
             Edit::Marks { next_segment, last_generation, clock } => {
                 self.next_segment = self.next_segment.max(next_segment);
@@ -137,7 +164,8 @@ impl Catalog {
         let aside = self.aside.iter().filter(|segment| self.segments.contains_key(segment));
         let aside = aside.map(|segment| Edit::SetAside { segment: *segment, aside: true });
         let seals = self.seals.iter().map(|(block, sealed)| Edit::Seal { block: *block, sealed: *sealed });
-        std::iter::once(marks).chain(tables).chain(segments).chain(aside).chain(seals)
+        let rollups = self.rollups.edits(&self.segments);
+        std::iter::once(marks).chain(tables).chain(segments).chain(rollups).chain(aside).chain(seals)
     }
 }
 

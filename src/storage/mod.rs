@@ -9,6 +9,7 @@ pub(crate) mod manifest;
 pub(crate) mod metadata_cache;
 pub(crate) mod pin;
 pub(crate) mod places;
+pub(crate) mod rollups;
 pub(crate) mod segment;
 pub(crate) mod segment_writer;
 pub(crate) mod series_index;

@@ -37,7 +37,6 @@ pub(crate) struct SeriesRange {
 
 impl SeriesRange {
     /// Its rows in the segment.
-    #[cfg(feature = "sql")]
     pub(crate) fn range(&self) -> std::ops::Range<u64> {
         self.row_start..self.row_start + self.rows
     }

@@ -273,7 +273,10 @@ impl Store {
 pub(super) fn with_trust(engine: &Engine, text: &str) -> Result<(Rows, Trust)> {
     let mut answers = engine.queries(&[text, &Trust::statement(text)])?.into_iter();
     match (answers.next(), answers.next()) {
-        (Some(rows), Some(told)) => Ok((rows, Trust::of(&told)?)),
+        (Some(rows), Some(told)) => {
+            let trust = Trust::of(&told, &rows)?;
+            Ok((rows, trust))
+        }
         _ => Err(Error::Background { reason: "a statement without an answer; this is a bug".into() }),
     }
 }

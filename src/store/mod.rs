@@ -13,6 +13,7 @@ mod open;
 mod quarantine;
 mod reader;
 mod recovery;
+mod rollup;
 mod salvage;
 #[cfg(feature = "sql")]
 mod source;

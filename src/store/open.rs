@@ -158,6 +158,7 @@ fn full_blocks(view: &View) -> Vec<u64> {
 
 /// Makes the table of `schema`, or adds the fields it lacks, if somebody else did not just do so.
 pub(super) fn declare(core: &Core, schema: &Schema) -> Result<()> {
+    refuse_rollup(&core.view.load(), schema)?;
     let missing =
         |view: &View| view.table(schema.name()).map(|table| (table.schema.clone(), table.schema.missing_from(schema)));
     if let Some((_, fields)) = missing(&core.view.load())
@@ -167,6 +168,7 @@ pub(super) fn declare(core: &Core, schema: &Schema) -> Result<()> {
     }
     let mut declaring = core.view.lock();
     let view = declaring.view();
+    refuse_rollup(&view, schema)?;
     let limit = |limit, max: usize, found: usize| {
         let place = format!("table {:?}", schema.name());
         let error = Error::LimitExceeded { limit, max: max as u64, found: found as u64, place };
@@ -203,7 +205,18 @@ pub(super) fn declare(core: &Core, schema: &Schema) -> Result<()> {
     }
 }
 
-fn table_state(schema: Arc<TableSchema>, partition_ns: Option<i64>, partial: Arc<Partial>) -> TableState {
+/// An error for a rollup's table: its columns follow from what was declared of the rollup.
+fn refuse_rollup(view: &View, schema: &Schema) -> Result<()> {
+    match view.table(schema.name()).filter(|table| view.rollups.get(table.schema.id).is_some()) {
+        None => Ok(()),
+        Some(table) => Err(Error::InvalidRollup {
+            rollup: table.schema.name.clone(),
+            reason: "it is a rollup, not a table to be declared; use Store::rollup".into(),
+        }),
+    }
+}
+
+pub(super) fn table_state(schema: Arc<TableSchema>, partition_ns: Option<i64>, partial: Arc<Partial>) -> TableState {
     let aside = Aside::new(partial);
     let series = Arc::new(SeriesTable::new(schema.tags.len()));
     TableState { series, schema, partition_ns, segments: Arc::default(), aside, blocks: Vec::new(), stints: 0 }
@@ -286,7 +299,8 @@ impl Opening {
         }
         nothing.into_iter().try_for_each(|released| pool.adopt_released(released))?;
         let ((work, to_do), (opened, openings)) = (unbounded(), bounded(1));
-        let view = View { tables: tables.into_iter().map(|(id, table)| (id, Arc::new(table))).collect() };
+        let tables = tables.into_iter().map(|(id, table)| (id, Arc::new(table))).collect();
+        let view = View { tables, rollups: catalog.rollups.clone() };
         let core = Core {
             fs: self.fs.clone(),
             path: self.path.clone(),
@@ -310,6 +324,7 @@ impl Opening {
             work,
             opened,
             upkeep: Upkeep::default(),
+            sketches: super::rollup::SKETCHES,
         };
         Ok((core, to_do, openings))
     }

@@ -19,6 +19,7 @@ mod quiet;
 mod recovered;
 mod recycled;
 mod repair;
+mod rollups;
 mod salvage;
 mod scenarios;
 mod segments;

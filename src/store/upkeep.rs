@@ -23,8 +23,8 @@ pub struct Maintained {
 }
 
 impl Store {
-    /// Brings the store up to date and waits for it: seals every row appended before this call, drops what retention no
-    /// longer keeps, and does every compaction that is due, at full speed.
+    /// Brings the store up to date and waits for it: seals every row appended before this call, rolls up what rollups
+    /// lack, drops what retention no longer keeps, and does every compaction that is due, at full speed.
     ///
     /// The store does the same by itself, in its own time: seals as blocks fill and age, compaction within
     /// `compact_rate_max`, retention as partitions expire. Call it before a backup, at night, or in a test. It works while
@@ -54,6 +54,9 @@ impl Store {
         let sealed_rows = self.seal()?;
         let _hurry = core.upkeep.pace.hurry();
         let before = numbers(core);
+        while core.roll_up_one(Caller::Waiting)? {
+            core.gate.check()?;
+        }
         core.retain()?;
         while let Outcome::Done = core.compact_one(Caller::Waiting)? {
             core.gate.check()?;

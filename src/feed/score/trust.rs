@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::text::text;
 use crate::error::Result;
 use crate::model::Time;
-use crate::query::Rows;
+use crate::query::{FromRollup, Rows};
 
 /// How complete an answer is: the feeds it was made of. Made by
 /// [`Store::query_with_trust`](crate::Store::query_with_trust).
@@ -14,6 +14,8 @@ use crate::query::Rows;
 pub struct Trust {
     /// The feeds that the statement reads, and the tables it reads that no feed is a contract for.
     pub feeds: Vec<FeedTrust>,
+    /// The rollups that gave a part of the answer, as [`Rows::answered_from`](crate::Rows::answered_from) says.
+    pub rollups: Vec<FromRollup>,
 }
 
 /// One feed of an answer.
@@ -42,7 +44,8 @@ impl Trust {
         format!("SELECT * FROM completeness({})", text(of))
     }
 
-    pub(crate) fn of(rows: &Rows) -> Result<Self> {
+    /// Of what `rows` say of `answer`.
+    pub(crate) fn of(rows: &Rows, answer: &Rows) -> Result<Self> {
         let name = |row, column| rows.str(row, column).map(|text| text.map(ToString::to_string));
         let count =
             |row, column| rows.i64(row, column).map(|count| count.map_or(0, |count| count.max(0).cast_unsigned()));
@@ -58,7 +61,8 @@ impl Trust {
                 present: count(row, "present")?,
             })
         };
-        Ok(Self { feeds: (0..rows.num_rows()).map(feed).collect::<Result<_>>()? })
+        let feeds = (0..rows.num_rows()).map(feed).collect::<Result<_>>()?;
+        Ok(Self { feeds, rollups: answer.answered_from().to_vec() })
     }
 
     /// The share of expected rows that is there, over all feeds; `None` if nothing was expected.

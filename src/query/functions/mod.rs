@@ -41,6 +41,8 @@ use datafusion::prelude::SessionContext;
 
 use self::gapfill::GapFillRule;
 use self::planner::FunctionPlanner;
+pub(crate) use self::sketch::rollup_sketch;
+pub(super) use self::sketch::sketch_bytes;
 
 /// What the reference says of one function.
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,13 @@
 //! Percentiles and distinct counts that can be stored, and merged later: the state of a rollup.
 
+mod base64;
 mod bytes;
+mod stored;
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, Float64Array, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
 use datafusion::common::{ScalarValue, internal_err};
@@ -21,6 +23,9 @@ use datasketches::hll::{HllSketch, HllType, HllUnion};
 
 use super::Entry;
 use super::arguments::{check_count, check_number, nth, wrong};
+pub(crate) use stored::rollup_sketch;
+pub(in crate::query) use stored::sketch_bytes;
+
 use bytes::{CENTROIDS, Percentiles, REGISTERS_LOG2, Sketch, distinct_bytes, read};
 
 /// Numbers that wait to be merged into a digest.
@@ -56,7 +61,8 @@ pub(super) const REFERENCE: &[Entry] = &[
         name: "sketch_merge",
         signature: "sketch_merge(sketch)",
         summary: "The sketch of all values of several sketches.",
-        details: "An aggregate over what percentile_sketch, distinct_sketch or itself gave. Nulls are left out; a group of \
+        details: "An aggregate over what percentile_sketch, distinct_sketch or itself gave, and over what rollups keep of \
+                  that, in base64. Nulls are left out; a group of \
                   nothing else gives null. Merging distinct sketches loses nothing; merging percentile sketches keeps their \
                   bound. Errors: bytes that are no sketch, are damaged, or of both kinds in one group. Cost: that of the \
                   sketch.",
@@ -149,6 +155,16 @@ impl AggregateUDFImpl for SketchFunction {
     }
 }
 
+/// Sketches as bytes, also those that a rollup keeps as text.
+fn as_bytes(sketches: &ArrayRef) -> Result<ArrayRef> {
+    if !sketches.data_type().is_string() {
+        return Ok(cast(sketches, &DataType::BinaryView)?);
+    }
+    let texts = cast(sketches, &DataType::Utf8View)?;
+    let bytes = texts.as_string_view().iter().map(|text| text.map(sketch_bytes).transpose());
+    Ok(Arc::new(BinaryViewArray::from_iter(bytes.collect::<Result<Vec<_>>>()?)))
+}
+
 fn check_sketch(function: &str, found: &DataType) -> Result<()> {
     match found {
         DataType::Binary
@@ -156,6 +172,7 @@ fn check_sketch(function: &str, found: &DataType) -> Result<()> {
         | DataType::LargeBinary
         | DataType::FixedSizeBinary(_)
         | DataType::Null => Ok(()),
+        text if text.is_string() => Ok(()),
         _ => {
             let remedy = "give what percentile_sketch, distinct_sketch or sketch_merge made";
             Err(wrong(function, "sketch", format_args!("is {found}"), remedy))
@@ -285,28 +302,30 @@ impl Accumulated {
     }
 
     fn merge(&mut self, sketches: &ArrayRef) -> Result<()> {
-        let sketches = cast(sketches, &DataType::BinaryView)?;
-        for bytes in sketches.as_binary_view().iter().flatten() {
-            let sketch = read(bytes).map_err(|error| of_function(self.name, &error))?;
-            match (&mut self.held, sketch) {
-                (held @ Held::Nothing, Sketch::Percentile(sketch)) => {
-                    *held = Held::Percentiles { sketch, waiting: Vec::new() };
-                }
-                (held @ Held::Nothing, Sketch::Distinct(sketch)) => {
-                    let mut union = union()?;
-                    union.update(&sketch);
-                    *held = Held::Distinct(union);
-                }
-                (Held::Percentiles { sketch: own, .. }, Sketch::Percentile(other)) => {
-                    own.below = own.below.saturating_add(other.below);
-                    own.above = own.above.saturating_add(other.above);
-                    own.digest = merged(&own.digest, &other.digest);
-                }
-                (Held::Distinct(union), Sketch::Distinct(other)) => union.update(&other),
-                _ => {
-                    let what = "is of percentiles in one row and of distinct values in another";
-                    return Err(wrong(self.name, "sketch", what, "merge one kind, or GROUP BY what tells them apart"));
-                }
+        let sketches = as_bytes(sketches).map_err(|error| of_function(self.name, &error))?;
+        sketches.as_binary_view().iter().flatten().try_for_each(|bytes| self.merge_one(bytes))
+    }
+
+    fn merge_one(&mut self, bytes: &[u8]) -> Result<()> {
+        let sketch = read(bytes).map_err(|error| of_function(self.name, &error))?;
+        match (&mut self.held, sketch) {
+            (held @ Held::Nothing, Sketch::Percentile(sketch)) => {
+                *held = Held::Percentiles { sketch, waiting: Vec::new() };
+            }
+            (held @ Held::Nothing, Sketch::Distinct(sketch)) => {
+                let mut union = union()?;
+                union.update(&sketch);
+                *held = Held::Distinct(union);
+            }
+            (Held::Percentiles { sketch: own, .. }, Sketch::Percentile(other)) => {
+                own.below = own.below.saturating_add(other.below);
+                own.above = own.above.saturating_add(other.above);
+                own.digest = merged(&own.digest, &other.digest);
+            }
+            (Held::Distinct(union), Sketch::Distinct(other)) => union.update(&other),
+            _ => {
+                let what = "is of percentiles in one row and of distinct values in another";
+                return Err(wrong(self.name, "sketch", what, "merge one kind, or GROUP BY what tells them apart"));
             }
         }
         Ok(())
@@ -473,7 +492,8 @@ impl ScalarUDFImpl for Ask {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let scalar = args.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
         let rows = if scalar { 1 } else { args.number_rows };
-        let sketches = cast(&nth(&args.args, 0)?.to_array(rows)?, &DataType::BinaryView)?;
+        let sketches =
+            as_bytes(&nth(&args.args, 0)?.to_array(rows)?).map_err(|error| of_function(self.name, &error))?;
         let answer = match args.args.get(1) {
             Some(q) => self.quantiles(&sketches, &q.to_array(rows)?)?,
             None => self.counts(&sketches)?,

@@ -258,7 +258,7 @@ impl SummaryStream {
                 Source::Field { field, .. } => {
                     fields.get(&field).zip(task.directory.fields.get(field)).map(|(cells, of)| (of.kind, cells))
                 }
-                Source::Rows | Source::Time(_) => None,
+                Source::Rows | Source::Time(_) | Source::Sketch { .. } => None,
             };
             accumulator.merge_batch(&picked.states(aggregate, field)?, &groups, total)?;
         }

@@ -6,7 +6,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampNanosecondArray, UInt32Array, new_null_array,
 };
 use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
@@ -16,7 +16,7 @@ use hashbrown::HashMap;
 use super::shape::{Key, Shape};
 use crate::model::names::TIME;
 use crate::query::failure::external;
-use crate::query::prune::{BATCH_SERIES, truths};
+use crate::query::prune::{BATCH_SERIES, SeriesSet, truths};
 use crate::snapshot::TableView;
 
 /// Of a series that the predicates leave out.
@@ -32,9 +32,8 @@ pub(super) struct TagKeys {
     pub(super) columns: Vec<ArrayRef>,
 }
 
-/// A row for each of `ids` as the scan would give it, of which only tags are not null.
-fn rows(shape: &Shape<'_>, ids: &[u32]) -> Result<RecordBatch> {
-    let view = shape.scan.view();
+/// A row for each of `ids`, series of `view`, as the scan would give it, of which only tags are not null.
+fn rows(shape: &Shape<'_>, view: &TableView, ids: &[u32]) -> Result<RecordBatch> {
     batch(shape, ids.len(), |name| {
         let Some(tag) = view.schema.tags().iter().position(|tag| tag == name) else { return Ok(None) };
         Ok(Some(Arc::new(view.series.tag_column(tag, ids).map_err(external)?)))
@@ -42,7 +41,15 @@ fn rows(shape: &Shape<'_>, ids: &[u32]) -> Result<RecordBatch> {
 }
 
 fn batch(shape: &Shape<'_>, rows: usize, column: impl Fn(&str) -> Result<Option<ArrayRef>>) -> Result<RecordBatch> {
-    let of_scan = shape.scan.columns();
+    batch_like(shape.scan.columns(), rows, column)
+}
+
+/// Rows of the columns `of_scan`, of which those are not null that `column` gives.
+pub(super) fn batch_like(
+    of_scan: &SchemaRef,
+    rows: usize,
+    column: impl Fn(&str) -> Result<Option<ArrayRef>>,
+) -> Result<RecordBatch> {
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
     for field in of_scan.fields() {
         let found = column(field.name())?;
@@ -56,13 +63,13 @@ fn batch(shape: &Shape<'_>, rows: usize, column: impl Fn(&str) -> Result<Option<
 impl TagKeys {
     /// An error of a predicate or of a key is the rows' to give.
     pub(super) fn of(shape: &Shape<'_>) -> Result<Self> {
-        let ids = matching(shape)?;
+        let ids = matching(shape, shape.scan.view(), shape.scan.pruned().series.as_ref())?;
         let keys: Vec<&Arc<dyn PhysicalExpr>> = shape.keys.iter().filter_map(Key::of_tags).collect();
         let mut of_series = vec![NONE; shape.scan.view().series.len()];
         let mut columns = Vec::new();
         let mut groups: Vec<u32> = vec![0; ids.len()];
         if !keys.is_empty() {
-            let rows = rows(shape, &ids)?;
+            let rows = rows(shape, shape.scan.view(), &ids)?;
             for key in &keys {
                 columns.push(key.evaluate(&rows)?.into_array(ids.len())?);
             }
@@ -89,17 +96,16 @@ impl TagKeys {
     }
 }
 
-/// The series that the predicates on tags leave.
-fn matching(shape: &Shape<'_>) -> Result<Vec<u32>> {
-    let narrowed = shape.scan.pruned().series.as_ref();
-    let count = u32::try_from(shape.scan.view().series.len()).unwrap_or(NONE);
+/// The series of `view` that the predicates on tags leave, of those in `narrowed`.
+pub(super) fn matching(shape: &Shape<'_>, view: &TableView, narrowed: Option<&SeriesSet>) -> Result<Vec<u32>> {
+    let count = u32::try_from(view.series.len()).unwrap_or(NONE);
     let ids: Vec<u32> = (0..count).filter(|id| narrowed.is_none_or(|set| set.contains(*id))).collect();
     if shape.of_tags.is_empty() {
         return Ok(ids);
     }
     let mut left = Vec::new();
     for ids in ids.chunks(BATCH_SERIES as usize) {
-        let rows = rows(shape, ids)?;
+        let rows = rows(shape, view, ids)?;
         let mut matching = arrow::buffer::BooleanBuffer::new_set(ids.len());
         for predicate in &shape.of_tags {
             matching = &matching & &truths(&**predicate, &rows)?;
@@ -185,6 +191,19 @@ impl TimeKeys {
             next
         })
     }
+}
+
+/// Whether all times of each of the buckets `first..=last`, so long, are of one group.
+pub(super) fn splits_no_bucket(shape: &Shape<'_>, every: i64, first: i64, last: i64) -> Result<bool> {
+    let mut from = first;
+    while from <= last {
+        let to = last.min(from.saturating_add(NUMBERS_MAX - 1));
+        if TimeKeys::of(shape).of_cells(shape, every, from, to)?.is_none() {
+            return Ok(false);
+        }
+        from = to + 1;
+    }
+    Ok(true)
 }
 
 fn ticks_of(key: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<Int64Array> {

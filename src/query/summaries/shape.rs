@@ -18,6 +18,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 
 use crate::model::FieldType;
 use crate::model::names::TIME;
+use crate::model::rollup::Measure;
 use crate::query::prune::{TimeRange, compared, nanoseconds_of};
 use crate::query::scan::ScanExec;
 use crate::storage::summary::Stats;
@@ -35,7 +36,16 @@ pub(super) struct Shape<'a> {
     pub(super) aggregates: Vec<Aggregate>,
 }
 
+impl Shape<'_> {
+    /// The same over another scan of the same columns, of these times.
+    pub(super) fn over<'a>(&self, scan: &'a ScanExec, time: TimeRange) -> Shape<'a> {
+        let (of_tags, keys, aggregates) = (self.of_tags.clone(), self.keys.clone(), self.aggregates.clone());
+        Shape { scan, time, of_tags, keys, aggregates }
+    }
+}
+
 /// What rows are grouped by.
+#[derive(Clone)]
 pub(super) enum Key {
     /// A function of tags.
     Tags(Expr),
@@ -75,6 +85,8 @@ pub(super) enum Source {
     Time(End),
     /// Something of a field, by its place in the table.
     Field { field: usize, what: What },
+    /// A sketch of a field, which rollups alone have.
+    Sketch { field: usize, measure: Measure },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,14 +279,18 @@ impl Names<'_> {
     }
 
     fn source(&self, function: &AggregateFunctionExpr, arguments: &[Expr]) -> Option<Source> {
-        let is_plain = !function.is_distinct()
-            && function.order_bys().is_empty()
-            && !function.is_reversed()
-            && function.groups_accumulator_supported();
+        let is_plain = !function.is_distinct() && function.order_bys().is_empty() && !function.is_reversed();
+        let name = function.fun().name();
         if !is_plain {
             return None;
         }
-        let name = function.fun().name();
+        if let ("percentile_sketch" | "distinct_sketch", [one]) = (name, arguments) {
+            let measure = if name == "distinct_sketch" { Measure::Distinct } else { Measure::Percentiles };
+            return self.field(one).map(|(field, _)| Source::Sketch { field, measure });
+        }
+        if !function.groups_accumulator_supported() {
+            return None;
+        }
         match (name, arguments) {
             ("count", [one]) => self.counted(one),
             ("min", [time]) if is_column(time, TIME) => Some(Source::Time(End::First)),

@@ -24,6 +24,14 @@ pub(super) struct Split {
     pub(super) figures: Figures,
 }
 
+impl Split {
+    /// Cells and rows that are read at most.
+    pub(super) fn reads(&self) -> usize {
+        let cells = |task: &Task| task.directory.chunks.get(task.chunk).map_or(0, |chunk| chunk.cells);
+        self.tasks.iter().map(cells).sum::<usize>() + self.figures.raw_rows
+    }
+}
+
 /// For `EXPLAIN`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Figures {
@@ -161,7 +169,11 @@ fn of_segment(
 fn suits(shape: &Shape<'_>, directory: &Directory) -> bool {
     let fields = &shape.scan.view().schema.fields;
     shape.aggregates.iter().all(|aggregate| {
-        let Source::Field { field, what } = aggregate.source else { return true };
+        let (field, what) = match aggregate.source {
+            Source::Rows | Source::Time(_) => return true,
+            Source::Sketch { .. } => return false,
+            Source::Field { field, what } => (field, what),
+        };
         // A field that came later is null in all its rows.
         let Some(found) = directory.fields.get(field) else { return true };
         let kind = fields.get(field).map(|field| Kind::of(&field.field_type.arrow()));

@@ -8,6 +8,7 @@ use arrow::array::{
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
+use datafusion::common::internal_err;
 use datafusion::error::Result;
 
 use super::shape::{Aggregate, End, Source, What};
@@ -39,6 +40,7 @@ impl Picked<'_> {
             Source::Time(End::First) => return Ok(vec![self.times(&self.cells.first_at, None, aggregate, 0)?]),
             Source::Time(End::Last) => return Ok(vec![self.times(&self.cells.last_at, None, aggregate, 0)?]),
             Source::Field { what, .. } => (what, 1),
+            Source::Sketch { .. } => return internal_err!("a sketch of a summary"),
         };
         let Some((kind, found)) = field else { return self.nothing(what, aggregate) };
         let counts = self.of(&found.counts, |count| count);

@@ -256,7 +256,7 @@ impl Following {
         }
         self.segments = segments;
         let tables = tables.into_iter().map(|(id, table)| (id, Arc::new(table))).collect();
-        self.view = Some(Arc::new(View { tables }));
+        self.view = Some(Arc::new(View { tables, rollups: catalog.rollups.clone() }));
         Ok(())
     }
 

@@ -83,24 +83,24 @@ impl Kind {
 
 /// What a cell says of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cell {
+pub(crate) struct Cell {
     /// Rows without a value.
-    pub(super) nulls: u32,
+    pub(crate) nulls: u32,
     /// Rows with one.
-    pub(super) count: u32,
-    pub(super) sum: u64,
+    pub(crate) count: u32,
+    pub(crate) sum: u64,
     /// Keys.
     min: i64,
     max: i64,
-    pub(super) first: u64,
-    pub(super) last: u64,
-    pub(super) first_at: i64,
-    pub(super) last_at: i64,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) first_at: i64,
+    pub(crate) last_at: i64,
 }
 
 impl Cell {
     /// Of no rows. Zero is the sum of nothing for every kind.
-    pub(super) const EMPTY: Self =
+    pub(crate) const EMPTY: Self =
         Self { nulls: 0, count: 0, sum: 0, min: i64::MAX, max: i64::MIN, first: 0, last: 0, first_at: 0, last_at: 0 };
 
     /// Whether SQL's least or greatest of rows like these may depend on their order or on how they are grouped: the engine
@@ -116,11 +116,11 @@ impl Cell {
         min.is_nan() || max.is_nan() || hides_zero || min == f64::INFINITY || max == f64::NEG_INFINITY
     }
 
-    pub(super) fn min(&self, kind: Kind) -> u64 {
+    pub(crate) fn min(&self, kind: Kind) -> u64 {
         if self.count == 0 { 0 } else { kind.value(self.min) }
     }
 
-    pub(super) fn max(&self, kind: Kind) -> u64 {
+    pub(crate) fn max(&self, kind: Kind) -> u64 {
         if self.count == 0 { 0 } else { kind.value(self.max) }
     }
 
@@ -134,6 +134,31 @@ impl Cell {
             self.min = self.min.min(later.min);
             self.max = self.max.max(later.max);
         }
+    }
+
+    /// With these extremes, which are values.
+    pub(crate) fn within(self, kind: Kind, min: u64, max: u64) -> Self {
+        Self { min: kind.key(min), max: kind.key(max), ..self }
+    }
+
+    /// Takes a cell of rows of the same series, which may be before its own, among them or after.
+    pub(crate) fn unite(&mut self, kind: Kind, other: &Self) {
+        self.nulls += other.nulls;
+        if other.count == 0 {
+            return;
+        }
+        let is_new = self.count == 0;
+        let by_time = |at: i64, own: i64, value: u64, held: u64| at.cmp(&own).then_with(|| kind.order(value, held));
+        if is_new || by_time(other.first_at, self.first_at, other.first, self.first).is_lt() {
+            (self.first, self.first_at) = (other.first, other.first_at);
+        }
+        if is_new || by_time(other.last_at, self.last_at, other.last, self.last).is_gt() {
+            (self.last, self.last_at) = (other.last, other.last_at);
+        }
+        self.count += other.count;
+        self.sum = kind.add(self.sum, other.sum);
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
     }
 
     /// Takes the ends of rows that are not before those that it has.
@@ -191,14 +216,14 @@ impl Cell {
 }
 
 /// A column of rows, ready to be looked at.
-pub(super) enum Column<'a> {
+pub(crate) enum Column<'a> {
     Words { kind: Kind, words: &'a [u64], nulls: Option<&'a NullBuffer> },
     Bools(&'a arrow::array::BooleanArray),
     Counted(&'a ArrayRef),
 }
 
 impl<'a> Column<'a> {
-    pub(super) fn of(array: &'a ArrayRef) -> Self {
+    pub(crate) fn of(array: &'a ArrayRef) -> Self {
         let kind = Kind::of(array.data_type());
         // Of the same size and without a bit that means nothing: what follows reads them as words.
         let words = match kind {
@@ -215,7 +240,7 @@ impl<'a> Column<'a> {
     }
 
     /// Has `cell` take the rows `rows`, whose times are `times`.
-    pub(super) fn give(&self, cell: &mut Cell, rows: std::ops::Range<usize>, times: &[i64]) {
+    pub(crate) fn give(&self, cell: &mut Cell, rows: std::ops::Range<usize>, times: &[i64]) {
         match self {
             Self::Words { kind, words, nulls: None } => {
                 let Some(words) = words.get(rows) else { return };

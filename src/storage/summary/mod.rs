@@ -20,7 +20,7 @@ mod read;
 mod tests;
 
 pub(crate) use build::{Builder, Encoded};
-pub(crate) use cells::Kind;
+pub(crate) use cells::{Cell, Column, Kind};
 #[cfg(feature = "sql")]
 pub(crate) use read::{Cells, FieldCells};
 pub(crate) use read::{Directory, Stats, SummaryReader};

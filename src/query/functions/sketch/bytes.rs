@@ -52,7 +52,7 @@ pub(super) struct Percentiles {
     pub(super) above: u64,
 }
 
-fn damaged(what: impl std::fmt::Display) -> DataFusionError {
+pub(super) fn damaged(what: impl std::fmt::Display) -> DataFusionError {
     DataFusionError::Execution(format!(
         "the bytes are no sketch: {what}; give what percentile_sketch, distinct_sketch or sketch_merge made"
     ))
