@@ -183,9 +183,11 @@ class Polars:
     """Lazy frames over sorted Parquet files, with the streaming engine."""
 
     def __init__(self, dir):
+        import frames
         import polars
 
         self.polars, self.version, self.tables = polars, polars.__version__, {}
+        self.questions = frames.QUESTIONS
 
     def load(self, tables):
         for table in tables:
@@ -193,11 +195,9 @@ class Polars:
         return {"seconds": 0.0, "rows": 0, "bytes": sum(bytes_below(table["sorted"]) for table in tables)}
 
     def plan(self, question):
-        pl = self.polars
-        if "polars" not in question:
-            context = pl.SQLContext(self.tables)
-            return context.execute(question["sql"])
-        ask = question["polars"]
+        pl, ask = self.polars, question["polars"]
+        if ask["shape"] in self.questions:
+            return self.questions[ask["shape"]](self.tables, ask["moments"], ask["texts"])
         moment = lambda ns: pl.lit(ns).cast(pl.Datetime("ns", "UTC"))
         rows, fields = self.tables["cpu"], ask["fields"]
         if ask["shape"] == "lastpoint":

@@ -7,11 +7,12 @@ mod peer;
 mod report;
 mod round;
 mod sqlite;
+mod work;
 mod worker;
 
 use std::path::{Path, PathBuf};
 
-use workload::devops::Scale;
+use work::Kind;
 
 /// What a step of the bench gives: anything that goes wrong ends it, with words.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -23,8 +24,8 @@ pub const THREADS: usize = 2;
 pub struct Run {
     /// `smoke`, `standard` or `large`.
     pub scale_name: String,
-    /// Hosts and days.
-    pub scale: Scale,
+    /// With what rows.
+    pub works: Vec<Kind>,
     /// Where everything is.
     pub dir: PathBuf,
     /// The Python that has the peers' packages.
@@ -33,6 +34,8 @@ pub struct Run {
     pub others: PathBuf,
     /// `python/worker.py`.
     pub script: PathBuf,
+    /// `examples/data`.
+    pub examples: PathBuf,
     /// Questions of a type.
     pub count: usize,
     /// Seconds that a peer has for the questions of one type.
@@ -51,20 +54,16 @@ fn path(name: &str, default: &str) -> PathBuf {
 
 fn run() -> Outcome<Run> {
     let scale_name = argument("--scale").unwrap_or_else(|| "smoke".into());
-    let (hosts, days) = match scale_name.as_str() {
-        "smoke" => (100, 1),
-        "standard" => (400, 3),
-        "large" => (4_000, 3),
-        other => return Err(format!("--scale is smoke, standard or large, not {other}").into()),
-    };
+    let script = path("--script", "python/worker.py");
     let number = |name: &str, default: f64| argument(name).map_or(Ok(default), |value| value.parse());
     Ok(Run {
-        scale: Scale { hosts, days },
-        dir: path("--dir", "peers-work").join(&scale_name),
+        works: Kind::named(&argument("--work").unwrap_or_else(|| "all".into()), &scale_name)?,
+        dir: path("--dir", "peers-work"),
         scale_name,
         python: path("--python", "python3"),
         others: std::env::current_exe()?.with_file_name("others"),
-        script: path("--script", "python/worker.py"),
+        examples: script.parent().unwrap_or(Path::new(".")).join("../../../examples/data"),
+        script,
         count: number("--questions", 20.0)? as usize,
         budget_s: number("--budget", 4.0)?,
         only: argument("--only").map(|names| names.split(',').map(str::to_string).collect()),

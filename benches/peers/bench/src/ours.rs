@@ -1,6 +1,6 @@
 //! denyut, in three arms.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -78,13 +78,15 @@ impl Ours {
         Ok(())
     }
 
-    fn files(&self) -> Outcome<Vec<String>> {
-        let rows = self.store()?.query("SELECT file FROM system.segments")?;
-        let path = |row| -> Outcome<String> {
-            let file = rows.str(row, "file")?.unwrap_or_default();
-            Ok(self.path.join(file).display().to_string())
-        };
-        (0..rows.num_rows()).map(path).collect()
+    /// Segments by table.
+    fn files(&self) -> Outcome<BTreeMap<String, Vec<PathBuf>>> {
+        let rows = self.store()?.query("SELECT table_name, file FROM system.segments")?;
+        let mut files: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        for row in 0..rows.num_rows() {
+            let text = |column| rows.str(row, column).map(Option::unwrap_or_default);
+            files.entry(text("table_name")?.into()).or_default().push(self.path.join(text("file")?));
+        }
+        Ok(files)
     }
 
     /// Bytes of the store without live blocks, whose files are kept to be filled again; and bytes of these.
@@ -202,8 +204,8 @@ impl Ours {
         }
         let each = |key: &str| question[key].as_array().into_iter().flatten();
         let moments = each("moments").filter_map(Value::as_i64).map(|ns| Time::from_nanos(ns).into());
-        let hosts = each("hosts").filter_map(Value::as_str).map(Parameter::from);
-        Ok(self.prepared[text].query(&moments.chain(hosts).collect::<Vec<_>>())?.into_batches())
+        let texts = each("texts").filter_map(Value::as_str).map(Parameter::from);
+        Ok(self.prepared[text].query(&moments.chain(texts).collect::<Vec<_>>())?.into_batches())
     }
 
     /// Lets time pass: merges what is long past for good, and says how large that is.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::answers::TOLERANCE;
 use crate::round::{ARMS, Findings, Times};
+use crate::work::Work;
 use crate::{Outcome, Run, THREADS};
 
 /// The middle one, or the mean of the two in the middle.
@@ -65,17 +66,10 @@ fn milliseconds(value: f64) -> String {
     if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
 }
 
-/// The table in Markdown, which is what a person reads on a terminal, too.
-fn markdown(run: &Run, findings: &Findings) -> String {
+/// The tables in Markdown, which is what a person reads on a terminal, too.
+fn markdown(run: &Run, work: &Work, findings: &Findings) -> String {
     let (columns, mut out) = (columns(findings), String::new());
-    let _ = writeln!(
-        out,
-        "TSBS devops, cpu-only: {} hosts x {} days, {} rows; {} questions a type, {THREADS} threads each, medians in ms.",
-        run.scale.hosts,
-        run.scale.days,
-        run.scale.rows(),
-        run.count,
-    );
+    let _ = writeln!(out, "{}; {} questions a type, {THREADS} threads each, medians in ms.", work.about(), run.count,);
     let _ = writeln!(out, "Machine: {}.", machine());
     let versions: Vec<String> = findings.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     let _ = writeln!(out, "Versions: {}.", versions.join(", "));
@@ -84,6 +78,19 @@ fn markdown(run: &Run, findings: &Findings) -> String {
         "{} answers with {} rows were compared; numbers may differ by {TOLERANCE:e} of the larger.\n",
         findings.compared.0, findings.compared.1,
     );
+    times_table(findings, &columns, &mut out);
+    engines_table(findings, &mut out);
+    if !findings.left_out.is_empty() {
+        let _ = writeln!(out, "\nLeft out: {}.", findings.left_out.join("; "));
+    }
+    for remark in &findings.remarks {
+        let _ = writeln!(out, "\nRemark: {remark}");
+    }
+    out
+}
+
+/// Medians by type of question, and what they come to by peer.
+fn times_table(findings: &Findings, columns: &[String], out: &mut String) {
     let _ = writeln!(out, "| query | {} | duckdb / shipped | duckdb / plain |", columns.join(" | "));
     let _ = writeln!(out, "| --- |{}", " ---: |".repeat(columns.len() + 2));
     for (name, times) in &findings.times {
@@ -101,6 +108,10 @@ fn markdown(run: &Run, findings: &Findings) -> String {
         };
         let _ = writeln!(out, "| {peer} | {} |", ARMS.iter().map(cell).collect::<Vec<_>>().join(" | "));
     }
+}
+
+/// How fast rows are taken, and how large they are.
+fn engines_table(findings: &Findings, out: &mut String) {
     let _ = writeln!(out, "\n| engine | load, rows/s | bytes a row | peak memory, MiB |\n| --- | ---: | ---: | ---: |");
     let mut names: Vec<&String> = Vec::new();
     let all = findings.loads.iter().chain(&findings.sizes).map(|(name, _)| name);
@@ -117,15 +128,11 @@ fn markdown(run: &Run, findings: &Findings) -> String {
             findings.peaks.iter().find(|(one, _)| one == name).map_or("–".into(), |(_, kib)| (kib >> 10).to_string());
         let _ = writeln!(out, "| {name} | {load} | {size} | {peak} |");
     }
-    for remark in &findings.remarks {
-        let _ = writeln!(out, "\nRemark: {remark}");
-    }
-    out
 }
 
-/// The last lines, for programs.
-fn lines(findings: &Findings) -> String {
-    let (columns, mut out) = (columns(findings), String::new());
+/// The last lines, for programs. Engines of any work but TSBS' have its name before theirs, as its questions have.
+fn lines(work: &Work, findings: &Findings) -> String {
+    let (columns, prefix, mut out) = (columns(findings), work.kind.prefix(), String::new());
     let peers: Vec<&String> = columns.iter().filter(|who| !who.starts_with("denyut/")).collect();
     for peer in &peers {
         for arm in ARMS {
@@ -137,29 +144,29 @@ fn lines(findings: &Findings) -> String {
         }
     }
     for (engine, size) in &findings.sizes {
-        let _ = writeln!(out, "size {engine} {size:.3}");
+        let _ = writeln!(out, "size {prefix}{engine} {size:.3}");
     }
     for (engine, rate) in &findings.loads {
-        let _ = writeln!(out, "load {engine} {rate:.0}");
+        let _ = writeln!(out, "load {prefix}{engine} {rate:.0}");
     }
     for peer in &peers {
         for arm in ARMS {
             if let Some((mean, _)) = geomean(findings, peer, arm) {
-                let _ = writeln!(out, "geomean {peer} {arm} {mean:.3}");
+                let _ = writeln!(out, "geomean {prefix}{peer} {arm} {mean:.3}");
             }
         }
     }
     out
 }
 
-/// Prints everything, and leaves `results.md` and `results.svg` below the run's directory.
-pub fn print(run: &Run, findings: &Findings) -> Outcome<()> {
-    let table = markdown(run, findings);
-    std::fs::write(run.dir.join("results.md"), &table)?;
-    std::fs::write(run.dir.join("results.svg"), plot(run, findings))?;
-    println!("{table}");
-    print!("{}", lines(findings));
-    Ok(())
+/// Prints the tables, leaves `results.md` and `results.svg` below the work's directory, and gives the lines for
+/// programs.
+pub fn print(run: &Run, work: &Work, findings: &Findings) -> Outcome<String> {
+    let tables = markdown(run, work, findings);
+    std::fs::write(work.dir.join("results.md"), &tables)?;
+    std::fs::write(work.dir.join("results.svg"), plot(work, findings))?;
+    println!("{tables}");
+    Ok(lines(work, findings))
 }
 
 const COLOURS: [&str; 7] = ["#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#9c6b4e"];
@@ -168,7 +175,7 @@ const WIDTH: f64 = 620.0;
 const ROW: f64 = 26.0;
 
 /// How many times as long as ours each peer takes, a row a type of question, on a logarithmic axis.
-fn plot(run: &Run, findings: &Findings) -> String {
+fn plot(work: &Work, findings: &Findings) -> String {
     let peers: Vec<String> = columns(findings).into_iter().filter(|who| !who.starts_with("denyut/")).collect();
     let ratios: Vec<f64> = findings
         .times
@@ -178,21 +185,20 @@ fn plot(run: &Run, findings: &Findings) -> String {
     let low = ratios.iter().copied().fold(0.1, f64::min).log10().floor();
     let high = ratios.iter().copied().fold(10.0, f64::max).log10().ceil();
     let x = |ratio: f64| LEFT + (ratio.log10() - low) / (high - low) * WIDTH;
-    let (rows, top) = (findings.times.len() as f64, 60.0);
+    let (rows, top) = (findings.times.len() as f64, 76.0);
     let (bottom, full) = (top + rows * ROW, LEFT + WIDTH + 20.0);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{full}\" height=\"{}\" font-family=\"sans-serif\" \
          font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"10\" y=\"18\" font-size=\"14\">Times as long as denyut takes ({} hosts x {} days); right of 1 denyut is \
-         faster</text>\n",
+         <text x=\"10\" y=\"18\" font-size=\"14\">Times as long as denyut takes; right of 1 denyut is faster</text>\n\
+         <text x=\"10\" y=\"34\">{}</text>\n",
         bottom + 40.0,
-        run.scale.hosts,
-        run.scale.days,
+        work.about(),
     );
     for (at, peer) in peers.iter().enumerate() {
         let left = 10.0 + at as f64 * 130.0;
-        let _ = writeln!(out, "<circle cx=\"{left}\" cy=\"36\" r=\"5\" fill=\"{}\"/>", COLOURS[at % COLOURS.len()]);
-        let _ = writeln!(out, "<text x=\"{}\" y=\"40\">{peer}</text>", left + 9.0);
+        let _ = writeln!(out, "<circle cx=\"{left}\" cy=\"52\" r=\"5\" fill=\"{}\"/>", COLOURS[at % COLOURS.len()]);
+        let _ = writeln!(out, "<text x=\"{}\" y=\"56\">{peer}</text>", left + 9.0);
     }
     for power in low as i32..=high as i32 {
         let (at, label) = (x(10_f64.powi(power)), 10_f64.powi(power));

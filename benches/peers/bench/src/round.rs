@@ -6,17 +6,17 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use workload::devops::{FIELDS, TAGS};
-use workload::questions::{Dialect, Question, TYPES, questions};
 
 use crate::answers::Answer;
 use crate::peer::Peer;
-use crate::{Outcome, Run, data, report};
+use crate::work::{Kind, Question, Work};
+use crate::{Outcome, Run, report};
 
 /// Peers that answer questions, in the order of tables. The first is what answers are compared with.
 const ENGINES: [&str; 7] = ["duckdb", "denyut", "duckdb-parquet", "chdb", "datafusion", "polars", "sqlite"];
 
-/// Peers that only take rows, and are ended when they have. One that takes long is judged by what it took in a minute.
+/// Peers that only take rows, those of TSBS, and are ended when they have. One that takes long is judged by what it
+/// took in a minute.
 const TAKERS: [&str; 2] = ["tsink", "fjall"];
 
 /// Ours.
@@ -44,6 +44,8 @@ pub struct Findings {
     pub peaks: Vec<(String, u64)>,
     /// What was not as it should be: disagreements, and peers that were given up.
     pub remarks: Vec<String>,
+    /// Who is not asked what, and why.
+    pub left_out: Vec<String>,
     /// Answers compared, and their rows.
     pub compared: (usize, usize),
 }
@@ -56,91 +58,93 @@ fn contestants(peer: &str) -> Vec<(String, Option<&'static str>)> {
     }
 }
 
-fn start(run: &Run, name: &str) -> Outcome<Peer> {
-    if TAKERS.contains(&name) {
-        let mut command = Command::new(&run.others);
-        command.arg(name).arg(run.scale.hosts.to_string()).arg(run.scale.days.to_string()).arg(&run.dir);
-        return Peer::start(name, command, &run.dir);
-    }
+fn start(run: &Run, work: &Work, name: &str) -> Outcome<Peer> {
     let mut command = match name {
-        "denyut" | "sqlite" => Command::new(std::env::current_exe()?),
+        "denyut" | "sqlite" => {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.arg("worker");
+            command
+        }
+        _ if TAKERS.contains(&name) => Command::new(&run.others),
         _ => {
             let mut command = Command::new(&run.python);
             command.arg(&run.script);
             command
         }
     };
-    if matches!(name, "denyut" | "sqlite") {
-        command.arg("worker");
+    command.arg(name);
+    if let (true, Kind::Devops(scale)) = (TAKERS.contains(&name), work.kind) {
+        command.arg(scale.hosts.to_string()).arg(scale.days.to_string());
     }
-    command.arg(name).arg(&run.dir);
-    Peer::start(name, command, &run.dir)
+    command.arg(&work.dir);
+    Peer::start(name, command, &work.dir)
 }
 
-/// As a worker is asked.
-fn asked(question: &Question, engine: &str) -> Value {
-    let columns: Vec<&str> = std::iter::once("time").chain(TAGS).chain(FIELDS).collect();
-    match Dialect::of(engine) {
-        Some(Dialect::Denyut) => {
-            let prepared = question.prepared();
-            let prepared = json!({ "sql": prepared.sql, "moments": prepared.moments, "hosts": prepared.hosts });
-            json!({ "sql": question.sql(Dialect::Denyut), "prepared": prepared })
-        }
-        Some(dialect) => json!({ "sql": question.sql(dialect) }),
-        None => json!({ "polars": {
-            "shape": question.of.shape.name(), "fields": question.fields(), "hosts": question.hosts,
-            "start": question.start_ns, "end": question.end_ns, "columns": columns,
-        }}),
-    }
-}
-
-/// Runs everything that `run` says, and prints it.
+/// Runs everything that `run` says, and prints it: of each work a report when it is done, and all lines for programs
+/// last.
 pub fn run(run: &Run) -> Outcome<()> {
-    std::fs::create_dir_all(&run.dir)?;
-    forget(&run.dir)?;
-    eprintln!("rows: {} hosts, {} days", run.scale.hosts, run.scale.days);
-    let mut table = data::devops(run.scale, &run.dir)?;
+    let (mut lines, mut wrong) = (String::new(), 0);
+    for kind in &run.works {
+        let work = Work::new(run, *kind)?;
+        eprintln!("work: {}", work.about());
+        forget(&work.dir)?;
+        let (findings, differ) = one(run, work)?;
+        lines += &findings;
+        wrong += differ;
+    }
+    print!("{lines}");
+    if wrong == 0 { Ok(()) } else { Err("answers differ, as told above".into()) }
+}
+
+/// One work: the lines for programs, and how many contestants gave other answers to a type of question.
+fn one(run: &Run, mut work: Work) -> Outcome<(String, usize)> {
     let mut findings = Findings::default();
+    let mut peers = load_all(run, &mut work, &mut findings);
+    let mut wrong = Vec::new();
+    for of in &work.questions {
+        compare(run, &work, &mut peers, of, &mut findings, &mut wrong);
+    }
+    for of in &work.questions {
+        eprintln!("time: {}", of[0].name());
+        let times = time(run, &mut peers, of, &wrong, &mut findings);
+        findings.times.push((of[0].name(), times));
+    }
+    findings.peaks.extend(peers.iter().map(|peer| (peer.name.clone(), peer.peak_kib)));
+    if let Some(ours) = peers.iter_mut().find(|peer| peer.name == "denyut") {
+        let cold = ours.ask(&json!({ "do": "cold" }), LOAD_LIMIT)?;
+        let size = cold["bytes"].as_f64().unwrap_or(0.0) / work.rows() as f64;
+        findings.sizes.push(("denyut-cold".into(), size));
+    }
+    findings.remarks.extend(peers.iter().filter_map(|peer| Some(format!("{}: {}", peer.name, peer.lost.as_ref()?))));
+    Ok((report::print(run, &work, &findings)?, wrong.len()))
+}
+
+/// Peers that have all rows, in the order of tables.
+fn load_all(run: &Run, work: &mut Work, findings: &mut Findings) -> Vec<Peer> {
     let mut peers = Vec::new();
-    // Ours first: DuckDB reads its files, too.
     let wanted = |name: &&str| run.only.as_ref().is_none_or(|only| only.iter().any(|one| one == name));
+    // Ours first: DuckDB reads its files, too.
     let loading = ["denyut", "duckdb", "duckdb-parquet", "chdb", "datafusion", "polars", "sqlite", "tsink", "fjall"];
     for name in loading.into_iter().filter(wanted) {
-        match load(run, name, &mut table, &mut findings) {
+        if TAKERS.contains(&name) && !matches!(work.kind, Kind::Devops(_)) {
+            findings.left_out.push(format!("{name} takes the rows of TSBS only"));
+            continue;
+        }
+        match load(run, work, name, findings) {
             Ok(peer) if TAKERS.contains(&name) => findings.peaks.push((peer.name.clone(), peer.peak_kib)),
             Ok(peer) => peers.push(peer),
             Err(error) => findings.remarks.push(format!("{name}: load: {error}")),
         }
     }
     peers.sort_by_key(|peer| ENGINES.iter().position(|name| *name == peer.name));
-    let all: Vec<Vec<Question>> = TYPES.iter().map(|of| questions(*of, run.scale, run.count)).collect();
-    let mut wrong = Vec::new();
-    for of in &all {
-        eprintln!("compare: {}", of[0].of.name);
-        compare(run, &mut peers, of, &mut findings, &mut wrong)?;
-    }
-    for of in &all {
-        eprintln!("time: {}", of[0].of.name);
-        let times = time(run, &mut peers, of, &wrong, &mut findings);
-        findings.times.push((of[0].of.name, times));
-    }
-    findings.peaks.extend(peers.iter().map(|peer| (peer.name.clone(), peer.peak_kib)));
-    if let Some(ours) = peers.iter_mut().find(|peer| peer.name == "denyut") {
-        let cold = ours.ask(&json!({ "do": "cold" }), LOAD_LIMIT)?;
-        let size = cold["bytes"].as_f64().unwrap_or(0.0) / run.scale.rows() as f64;
-        findings.sizes.push(("denyut-cold".into(), size));
-    }
-    findings.remarks.extend(peers.iter().filter_map(|peer| Some(format!("{}: {}", peer.name, peer.lost.as_ref()?))));
-    report::print(run, &findings)?;
-    if wrong.is_empty() { Ok(()) } else { Err("answers differ, as told above".into()) }
+    peers
 }
 
 /// Removes what an earlier round loaded; the rows themselves stay.
 fn forget(dir: &Path) -> Outcome<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
-        let name = entry.file_name().to_string_lossy().to_string();
-        if name.starts_with("cpu") {
+        if entry.file_name() == "rows" {
             continue;
         }
         if entry.metadata()?.is_dir() {
@@ -152,12 +156,12 @@ fn forget(dir: &Path) -> Outcome<()> {
     Ok(())
 }
 
-fn load(run: &Run, name: &str, table: &mut Value, findings: &mut Findings) -> Outcome<Peer> {
+fn load(run: &Run, work: &mut Work, name: &str, findings: &mut Findings) -> Outcome<Peer> {
     eprintln!("load: {name}");
-    let mut peer = start(run, name)?;
-    let loaded = peer.ask(&json!({ "do": "load", "tables": [&*table] }), LOAD_LIMIT)?;
+    let mut peer = start(run, work, name)?;
+    let loaded = peer.ask(&json!({ "do": "load", "tables": work.tables }), LOAD_LIMIT)?;
     let number = |key: &str| loaded[key].as_f64().unwrap_or(0.0);
-    let rows = run.scale.rows() as f64;
+    let rows = work.rows() as f64;
     findings.versions.push((name.to_string(), peer.version.clone()));
     if number("seconds") > 0.0 {
         findings.loads.push((name.to_string(), number("rows") / number("seconds")));
@@ -167,7 +171,9 @@ fn load(run: &Run, name: &str, table: &mut Value, findings: &mut Findings) -> Ou
     }
     if name == "denyut" {
         findings.sizes.push(("denyut-sealed".into(), number("sealed_bytes") / rows));
-        table["files"] = loaded["files"].clone();
+        for table in &mut work.tables {
+            table["files"] = loaded["files"][table["name"].as_str().unwrap_or_default()].clone();
+        }
     }
     match name {
         "datafusion" => findings.sizes.push(("parquet".into(), number("bytes") / rows)),
@@ -180,48 +186,76 @@ fn load(run: &Run, name: &str, table: &mut Value, findings: &mut Findings) -> Ou
 /// Compares all peers' answers with the first's, question by question.
 fn compare(
     run: &Run,
+    work: &Work,
     peers: &mut [Peer],
     questions: &[Question],
     findings: &mut Findings,
     wrong: &mut Vec<(String, &'static str)>,
-) -> Outcome<()> {
-    let mut references: Vec<Answer> = Vec::new();
+) {
+    let (mut references, name) = (Vec::new(), questions[0].name());
     for peer in peers {
+        let asked = match asked(questions, &peer.name) {
+            Ok(asked) => asked,
+            Err(why) => {
+                findings.left_out.push(format!("{} {why}: {name}", peer.name));
+                continue;
+            }
+        };
         for (who, arm) in contestants(&peer.name) {
             if peer.lost.is_some() || peer.arm(arm).is_err() {
                 continue;
             }
-            let began = std::time::Instant::now();
-            for (at, question) in questions.iter().enumerate() {
-                // At least one; and not for minutes.
-                if at > 0 && began.elapsed().as_secs_f64() > run.budget_s * 2.0 {
-                    break;
-                }
-                let path = run.dir.join("answer.tsv");
-                let command = json!({ "do": "answer", "question": asked(question, &peer.name), "path": path });
-                let answer = peer.ask(&command, ASK_LIMIT).and_then(|_| Answer::read(&path));
-                let difference = match (answer, references.get(at)) {
-                    (Err(error), _) => Some(error.to_string()),
-                    (Ok(answer), Some(reference)) => {
-                        findings.compared = (findings.compared.0 + 1, findings.compared.1 + answer.len());
-                        reference.difference(&answer)
-                    }
-                    (Ok(answer), None) => {
-                        references.push(answer);
-                        None
-                    }
-                };
-                if let Some(difference) = difference {
-                    let remark = format!("{who}: {}: question {at}: {difference}", question.of.name);
-                    eprintln!("{remark}");
-                    findings.remarks.push(remark);
-                    wrong.push((who.clone(), question.of.name));
-                    break;
-                }
+            if let Err(error) = compare_one(run, work, peer, &asked, &mut references, findings) {
+                let remark = format!("{who}: {name}: {error}");
+                eprintln!("{remark}");
+                findings.remarks.push(remark);
+                wrong.push((who, name));
             }
         }
     }
+    let rows: usize = references.iter().map(Answer::len).sum();
+    eprintln!("compared: {name}: {} answers of {rows} rows", references.len());
+    if rows == 0 {
+        // Nothing is as easily right as that.
+        findings.remarks.push(format!("{name}: no answer has a row"));
+    }
+}
+
+/// Compares one peer's answers with `references`, or makes them those if there are none. The first difference is an
+/// error.
+fn compare_one(
+    run: &Run,
+    work: &Work,
+    peer: &mut Peer,
+    asked: &[Value],
+    references: &mut Vec<Answer>,
+    findings: &mut Findings,
+) -> Outcome<()> {
+    let (path, began) = (work.dir.join("answer.tsv"), std::time::Instant::now());
+    for (at, question) in asked.iter().enumerate() {
+        // At least one; and not for minutes.
+        if at > 0 && began.elapsed().as_secs_f64() > run.budget_s * 2.0 {
+            break;
+        }
+        let answer = peer
+            .ask(&json!({ "do": "answer", "question": question, "path": path }), ASK_LIMIT)
+            .and_then(|_| Answer::read(&path))
+            .map_err(|error| format!("question {at}: {error}"))?;
+        let Some(reference) = references.get(at) else {
+            references.push(answer);
+            continue;
+        };
+        findings.compared = (findings.compared.0 + 1, findings.compared.1 + answer.len());
+        if let Some(difference) = reference.difference(&answer) {
+            return Err(format!("question {at}: {difference}").into());
+        }
+    }
     Ok(())
+}
+
+/// As a worker is asked all questions of a type, or why it cannot be.
+fn asked(questions: &[Question], engine: &str) -> Result<Vec<Value>, &'static str> {
+    questions.iter().map(|question| question.asked(engine)).collect()
 }
 
 fn time(
@@ -231,14 +265,14 @@ fn time(
     wrong: &[(String, &'static str)],
     findings: &mut Findings,
 ) -> Times {
-    let mut times = Times::new();
+    let (mut times, name) = (Times::new(), questions[0].name());
     for peer in peers {
+        // Who cannot be asked was named with the answers.
+        let Ok(asked) = asked(questions, &peer.name) else { continue };
         for (who, arm) in contestants(&peer.name) {
-            let name = questions[0].of.name;
             if wrong.contains(&(who.clone(), name)) || peer.lost.is_some() {
                 continue;
             }
-            let asked: Vec<Value> = questions.iter().map(|question| asked(question, &peer.name)).collect();
             let command = |budget: f64, least: usize| json!({ "do": "time", "questions": asked, "budget_s": budget, "least": least });
             // Once for the caches, which the comparison may have filled for other arms only.
             let warm = peer.arm(arm).and_then(|()| peer.ask(&command(run.budget_s / 4.0, 1), ASK_LIMIT));

@@ -1,90 +1,9 @@
 //! The fifteen questions of TSBS devops, over random hosts and windows from a fixed seed, in each peer's SQL.
 
+use crate::ask::{self, Prepared};
 use crate::devops::{FIELDS, START_NS, Scale, TAGS};
+use crate::dialect::Dialect;
 use crate::random::Random;
-
-/// Whose SQL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// denyut.
-    Denyut,
-    /// DataFusion on its own.
-    DataFusion,
-    /// DuckDB, over its own tables.
-    DuckDb,
-    /// DuckDB, over Parquet files with times in UTC.
-    DuckDbParquet,
-    /// chDB.
-    ChDb,
-    /// SQLite, where times are nanoseconds.
-    Sqlite,
-}
-
-impl Dialect {
-    /// By the name that workers and tables use.
-    pub fn of(engine: &str) -> Option<Self> {
-        Some(match engine {
-            "denyut" => Self::Denyut,
-            "datafusion" => Self::DataFusion,
-            "duckdb" => Self::DuckDb,
-            "duckdb-parquet" => Self::DuckDbParquet,
-            "chdb" => Self::ChDb,
-            "sqlite" => Self::Sqlite,
-            _ => return None,
-        })
-    }
-
-    /// The begin of the bin of `seconds` that `time` is in.
-    pub fn bin(self, seconds: i64) -> String {
-        match self {
-            Self::Denyut | Self::DataFusion => format!("date_bin(INTERVAL '{seconds} seconds', time)"),
-            Self::DuckDb => format!("time_bucket(INTERVAL '{seconds} seconds', time)"),
-            // It has no bins of nanoseconds.
-            Self::DuckDbParquet => format!("time_bucket(INTERVAL '{seconds} seconds', CAST(time AS TIMESTAMPTZ))"),
-            Self::ChDb => format!("toStartOfInterval(time, INTERVAL {seconds} SECOND)"),
-            Self::Sqlite => format!("time / {0} * {0}", seconds * 1_000_000_000),
-        }
-    }
-
-    /// A moment, to compare `time` with. Whole seconds only.
-    pub fn moment(self, ns: i64) -> String {
-        let text = utc(ns);
-        match self {
-            Self::Denyut | Self::DataFusion => format!("TIMESTAMP '{text}Z'"),
-            Self::DuckDb => format!("TIMESTAMP '{text}'"),
-            Self::DuckDbParquet => format!("CAST('{text}+00' AS TIMESTAMPTZ_NS)"),
-            Self::ChDb => format!("toDateTime64('{text}', 3, 'UTC')"),
-            Self::Sqlite => ns.to_string(),
-        }
-    }
-
-    /// The value of `field` in the newest row of a group.
-    fn newest(self, field: &str) -> String {
-        match self {
-            Self::Denyut => format!("last({field}, time)"),
-            Self::DataFusion => format!("last_value({field} ORDER BY time)"),
-            Self::DuckDb | Self::DuckDbParquet => format!("arg_max({field}, time)"),
-            Self::ChDb => format!("argMax({field}, time)"),
-            // SQLite takes bare columns from the row that has the maximum.
-            Self::Sqlite => field.to_string(),
-        }
-    }
-}
-
-/// `2024-01-01 00:00:00`, after Hinnant, "chrono-compatible low-level date algorithms".
-pub fn utc(ns: i64) -> String {
-    let seconds = ns.div_euclid(1_000_000_000);
-    let (days, second) = (seconds.div_euclid(86_400) + 719_468, seconds.rem_euclid(86_400));
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = year_of_era + era * 400 + year;
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3_600, second / 60 % 60, second % 60)
-}
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,11 +89,7 @@ pub struct Question {
 
 /// `count` questions of a type. A window begins at any second, so its first and last bins are parts.
 pub fn questions(of: Type, scale: Scale, count: usize) -> Vec<Question> {
-    let seed = of
-        .name
-        .bytes()
-        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));
-    let mut random = Random::new(seed);
+    let mut random = Random::named(of.name);
     let one = |_| {
         let hosts = random.different(of.hosts.unwrap_or(0), scale.hosts);
         let hosts = hosts.into_iter().map(|host| format!("host_{host}")).collect();
@@ -249,32 +164,10 @@ impl Question {
     }
 }
 
-/// A statement that is planned once, and what one question puts in the place of its parameters.
-pub struct Prepared {
-    /// denyut's SQL, with parameters.
-    pub sql: String,
-    /// The first parameters, in nanoseconds.
-    pub moments: Vec<i64>,
-    /// The others.
-    pub hosts: Vec<String>,
-}
-
 impl Question {
     /// With parameters for window and hosts: the same text for all questions of a type.
     pub fn prepared(&self) -> Prepared {
-        let dialect = Dialect::Denyut;
-        let (mut sql, mut moments) = (self.sql(dialect), Vec::new());
-        for ns in [self.start_ns, self.end_ns] {
-            let literal = dialect.moment(ns);
-            if sql.contains(&literal) {
-                moments.push(ns);
-                sql = sql.replace(&literal, &format!("${}", moments.len()));
-            }
-        }
-        for (at, host) in self.hosts.iter().enumerate() {
-            sql = sql.replace(&format!("'{host}'"), &format!("${}", moments.len() + at + 1));
-        }
-        Prepared { sql, moments, hosts: self.hosts.clone() }
+        ask::prepared(self.sql(Dialect::Denyut), &[self.start_ns, self.end_ns], &self.hosts)
     }
 }
 
@@ -302,17 +195,10 @@ mod tests {
                 questions(of, Scale { hosts: 100, days: 1 }, 20).iter().map(Question::prepared).collect();
             for prepared in &found {
                 assert_eq!(prepared.sql, found[0].sql);
-                let parameters = prepared.moments.len() + prepared.hosts.len();
+                let parameters = prepared.moments.len() + prepared.texts.len();
                 assert_eq!(prepared.sql.matches('$').count(), parameters, "{}", prepared.sql);
                 assert!(!prepared.sql.contains("host_") && !prepared.sql.contains("TIMESTAMP"), "{}", prepared.sql);
             }
         }
-    }
-
-    #[test]
-    fn moments_are_written_out() {
-        assert_eq!(utc(START_NS), "2024-01-01 00:00:00");
-        assert_eq!(utc(951_782_399_000_000_000), "2000-02-28 23:59:59");
-        assert_eq!(utc(1_709_208_001_000_000_000), "2024-02-29 12:00:01");
     }
 }

@@ -14,6 +14,12 @@ impl Random {
         Self((mixed ^ (mixed >> 31)).max(1))
     }
 
+    /// The sequence of a name.
+    pub fn named(name: &str) -> Self {
+        let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3);
+        Self::new(name.bytes().fold(0xCBF2_9CE4_8422_2325, fnv))
+    }
+
     /// 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
@@ -30,6 +36,11 @@ impl Random {
     /// One of `0..end`.
     pub fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.bits()) * end as u128) >> 64) as usize
+    }
+
+    /// How long until something that happens once in `mean` happens.
+    pub fn wait(&mut self, mean: f64) -> f64 {
+        -mean * (1.0 - self.unit()).ln()
     }
 
     /// Close to N(0, 1): the ones among 64 random bits have mean 32 and variance 16, and a uniform fills the gaps between

@@ -1,47 +1,22 @@
-//! Rows as Parquet files: in the order in which they come, and sorted by series and time.
+//! The table of TSBS devops as Parquet files.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use denyut::arrow::array::{
-    ArrayRef, DictionaryArray, Float64Array, Int32Array, RecordBatch, StringArray, TimestampNanosecondArray,
-};
-use denyut::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit};
-use denyut::parquet::arrow::ArrowWriter;
-use denyut::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use denyut::arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int32Array, RecordBatch, StringArray};
+use denyut::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use denyut::parquet::basic::{Compression, ZstdLevel};
-use denyut::parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 use workload::devops::{FIELDS, START_NS, STEP_NS, Scale, TAGS, Walks, tags};
 
+use super::{BATCH_ROWS, GROUP_ROWS, SORTED_GROUP_ROWS, dictionary_type, time_field, times, writer};
 use crate::Outcome;
 
-/// Rows of a row group, which is what peers are given at a time.
-const GROUP_ROWS: usize = 1 << 20;
-/// Rows of a row group of the sorted files: the default of DuckDB, which reads them best, as does everybody.
-const SORTED_GROUP_ROWS: usize = 122_880;
-/// Rows of a batch that is given to a writer.
-const BATCH_ROWS: usize = 1 << 16;
-
 fn schema(tag: &DataType) -> SchemaRef {
-    let mut fields = vec![Field::new("time", DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())), false)];
+    let mut fields = vec![time_field()];
     fields.extend(TAGS.iter().map(|name| Field::new(*name, tag.clone(), false)));
     fields.extend(FIELDS.iter().map(|name| Field::new(*name, DataType::Float64, false)));
     Arc::new(Schema::new(fields))
-}
-
-fn times(values: Vec<i64>) -> ArrayRef {
-    Arc::new(TimestampNanosecondArray::from(values).with_timezone("UTC"))
-}
-
-fn writer(path: &Path, schema: &SchemaRef, group_rows: usize, compression: Compression) -> Outcome<ArrowWriter<File>> {
-    let properties = WriterProperties::builder()
-        .set_max_row_group_row_count(Some(group_rows))
-        .set_compression(compression)
-        .set_data_page_row_count_limit(20_000)
-        .build();
-    Ok(ArrowWriter::try_new(File::create(path)?, schema.clone(), Some(properties))?)
 }
 
 /// Every usage of every row, in a byte each: they are whole numbers up to a hundred.
@@ -68,27 +43,22 @@ impl Usages {
     }
 }
 
-/// The table `cpu` in both orders, below `dir`, unless it is there.
-pub fn devops(scale: Scale, dir: &Path) -> Outcome<Value> {
-    let (arrival, sorted, done) = (dir.join("cpu.parquet"), dir.join("cpu-sorted.parquet"), dir.join("cpu.done"));
-    if !done.exists() {
-        std::fs::create_dir_all(dir)?;
-        let usages = Usages::of(scale);
-        write_arrival(&usages, &arrival)?;
-        write_sorted(&usages, &sorted)?;
-        File::create(&done)?;
-    }
+/// Writes the table `cpu` in both orders, below `dir`.
+pub fn write(scale: Scale, dir: &Path) -> Outcome<Value> {
+    let (arrival, sorted) = (dir.join("cpu.parquet"), dir.join("cpu-sorted.parquet"));
+    let usages = Usages::of(scale);
+    write_arrival(&usages, &arrival)?;
+    write_sorted(&usages, &sorted)?;
     let fields: Vec<[&str; 2]> = FIELDS.iter().map(|name| [*name, "f64"]).collect();
     Ok(json!({
-        "name": "cpu", "path": arrival, "sorted": sorted, "rows": scale.rows(), "tags": TAGS, "fields": fields,
-        "order": ["hostname"], "nullable": false,
+        "name": "cpu", "path": arrival, "sorted": sorted, "rows": scale.rows(), "series": scale.hosts,
+        "tags": TAGS, "fields": fields, "order": ["hostname"], "nullable": false,
     }))
 }
 
 /// As they come: all hosts of a moment, then the next.
 fn write_arrival(usages: &Usages, path: &Path) -> Outcome<()> {
-    let (scale, text) = (usages.scale, DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into()));
-    let schema = schema(&text);
+    let (scale, schema) = (usages.scale, schema(&dictionary_type()));
     let hosts: Vec<_> = (0..scale.hosts).map(tags).collect();
     let dictionary = |tag: usize| {
         let mut values: Vec<&str> = hosts.iter().map(|host| host[tag].as_str()).collect();
@@ -131,16 +101,4 @@ fn write_sorted(usages: &Usages, path: &Path) -> Outcome<()> {
     }
     writer.close()?;
     Ok(())
-}
-
-/// A Parquet file, a row group at a time, in batches.
-pub fn groups(path: &Path) -> Outcome<impl Iterator<Item = Outcome<Vec<RecordBatch>>>> {
-    let path: PathBuf = path.into();
-    let open = move || -> Outcome<_> { Ok(ParquetRecordBatchReaderBuilder::try_new(File::open(&path)?)?) };
-    let count = open()?.metadata().num_row_groups();
-    Ok((0..count).map(move |group| {
-        let reader: ParquetRecordBatchReader =
-            open()?.with_row_groups(vec![group]).with_batch_size(BATCH_ROWS).build()?;
-        Ok(reader.collect::<Result<Vec<_>, _>>()?)
-    }))
 }
