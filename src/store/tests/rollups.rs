@@ -218,6 +218,33 @@ fn a_rollup_outlives_its_rows() {
 }
 
 #[test]
+fn a_backup_knows_what_is_not_rolled_up() {
+    let fs = SimFs::new(12);
+    let store = open_sim(&fs).unwrap();
+    store.table(source(Dedup::LastWrite)).unwrap();
+    store.rollup(hours()).unwrap();
+    let mut chance = Chance(23);
+    scatter(&store, &mut chance, 200).unwrap();
+    store.maintain().unwrap();
+    scatter(&store, &mut chance, 50).unwrap();
+    store.seal().unwrap();
+    scatter(&store, &mut chance, 50).unwrap();
+    let before = rolled(&store);
+    store.backup(Path::new("/copy")).unwrap();
+    let copy = Store::open_on(fs, Store::options().without_background(), Path::new("/copy")).unwrap();
+    let pending = |store: &Store| {
+        let view = store.inner.core.view.load();
+        view.rollups.all().map(|(_, state)| state.pending.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(pending(&copy), pending(&store));
+    assert!(!pending(&copy)[0].is_empty());
+    assert_eq!(rolled(&copy), before);
+    copy.maintain().unwrap();
+    assert_eq!(rolled(&copy), from_rows(&copy));
+    assert_eq!(from_rows(&copy), from_rows(&store));
+}
+
+#[test]
 fn what_is_no_rollup_is_refused() {
     let fs = SimFs::new(4);
     let store = open_sim(&fs).unwrap();
