@@ -4,7 +4,7 @@
 //! cargo bench --bench functions
 //! ```
 //!
-//! Ten million rows in memory, of a hundred series: an aggregate by minute without gap filling and with it, where half of
+//! Ten million rows in memory, of a hundred series: aggregates by minute without gap filling and with it, where half of
 //! the bins are gaps; `last` against `max`; bins of a zone against bins of UTC. Throughput is in rows of the input.
 
 #![allow(clippy::indexing_slicing, reason = "a bench: what is wrong may stop it")]
@@ -23,11 +23,15 @@ const START_NS: i64 = 1_704_067_200_000_000_000;
 /// Every series has a row each twenty seconds, then none for as long.
 const RUN: i64 = 30;
 
-const QUERIES: [(&str, &str); 9] = [
+const QUERIES: [(&str, &str); 10] = [
     ("by minute", "SELECT k, date_bin(INTERVAL '1 minute', time) AS m, avg(v) FROM t WHERE {range} GROUP BY k, m"),
     (
         "by minute, gaps filled",
         "SELECT k, date_bin_gapfill(INTERVAL '1 minute', time) AS m, avg(v) FROM t WHERE {range} GROUP BY k, m",
+    ),
+    (
+        "by minute, two aggregates",
+        "SELECT k, date_bin(INTERVAL '1 minute', time) AS m, avg(v), max(v) FROM t WHERE {range} GROUP BY k, m",
     ),
     (
         "by minute, interpolated",

@@ -2,10 +2,13 @@
 //!
 //! `date_bin_gapfill` in GROUP BY makes it so, and `locf` and `interpolate` around an aggregate say what stands in the
 //! rows that are new. None of them computes anything: [`rule`] replaces them by a [`node`] above the aggregate, whose
-//! range [`bounds`] finds in WHERE; [`exec`] plans it, and [`stream`] makes the rows of [`grid`], filled by [`fill`].
+//! range [`bounds`] finds in WHERE; [`exec`] plans it, [`arrange`] brings the rows of a group together where the input
+//! does not, and [`stream`] makes the rows of [`grid`], filled by [`fill`].
 //!
-//! **Invariant:** rows of the input come out once each, in order, and none but the filled columns differ.
+//! **Invariant:** rows of the input come out once each, group by group in order of time, and none but the filled columns
+//! differ.
 
+mod arrange;
 mod bounds;
 mod exec;
 mod fill;
@@ -46,7 +49,9 @@ pub(super) const REFERENCE: &[Entry] = &[
                   `time >= now() - INTERVAL '1 day' AND time < now()`. HAVING looks at filled rows too. No rows in, no \
                   rows out. Rows whose group key is null are a group. The spelling is InfluxDB 3's. Errors: a missing \
                   bound; an interval that is zero, negative, null or not constant; any other place than GROUP BY. \
-                  Cost: the sort by group and time, if the aggregate does not give that order; memory of one batch.",
+                  Cost: memory of a batch, if the aggregate gives the rows of a group together and in order of time; \
+                  else that of its rows, which are sorted on disk where memory is short. They then come by group and \
+                  time, so that `ORDER BY key, bin` sorts nothing more.",
         example: "SELECT date_bin_gapfill(INTERVAL '1 minute', t) AS minute, count(v), max(v) \
                   FROM (VALUES (TIMESTAMP '2026-01-01 00:00:10', 3), (TIMESTAMP '2026-01-01 00:02:10', 5)) AS x(t, v) \
                   WHERE t >= TIMESTAMP '2026-01-01 00:00:00' AND t < TIMESTAMP '2026-01-01 00:03:00' \

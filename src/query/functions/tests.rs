@@ -5,6 +5,7 @@ mod asof;
 mod bins;
 mod ends;
 mod gaps;
+mod gathered;
 mod memory;
 mod registering;
 mod sampled;

@@ -27,6 +27,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::BIN;
+use super::arrange::{Arrangement, Measures, arranged};
 use super::bounds::Bound;
 use super::grid::{Grid, MaxGap};
 use super::node::{Fill, GapFill};
@@ -214,14 +215,25 @@ fn range(node: &GapFill, time: &DataType, tick_ns: i64, value: Constants) -> Res
 struct GapFillExec {
     input: Arc<dyn ExecutionPlan>,
     spec: Arc<Spec>,
+    /// How rows of a group are brought together, unless they are in the input.
+    arrangement: Option<Arrangement>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl GapFillExec {
     fn new(input: Arc<dyn ExecutionPlan>, schema: SchemaRef, spec: Arc<Spec>) -> Result<Self> {
+        let is_arranged = match requirement(&input, &spec)? {
+            Some(needed) => input.equivalence_properties().ordering_satisfy_requirement(needed)?,
+            None => false,
+        };
+        let arrangement = if is_arranged { None } else { Some(arrangement(&input, &spec)?) };
+        let order = match &arrangement {
+            Some(arrangement) => Some(&arrangement.order),
+            None => input.output_ordering(),
+        };
         let mut equivalences = EquivalenceProperties::new(schema.clone());
-        if let Some(ordering) = ordering(&input, &schema, &spec) {
+        if let Some(ordering) = order.and_then(|order| ordering(order, &schema, &spec)) {
             equivalences.add_ordering(ordering);
         }
         // Group keys keep their places, so what the input is partitioned by, the output is too.
@@ -231,26 +243,44 @@ impl GapFillExec {
         };
         let below = input.properties();
         let properties = PlanProperties::new(equivalences, partitioning, below.emission_type, below.boundedness);
-        Ok(Self { input, spec, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() })
-    }
-
-    fn sources(&self) -> impl Iterator<Item = usize> {
-        self.spec.keys().chain([self.spec.time])
-    }
-
-    fn column(&self, source: usize) -> Result<Arc<dyn PhysicalExpr>> {
-        let schema = self.input.schema();
-        match schema.fields().get(source) {
-            Some(field) => Ok(Arc::new(Column::new(field.name(), source))),
-            None => internal_err!("{}: column {source} is missing", self.spec.function),
-        }
+        let (properties, metrics) = (Arc::new(properties), ExecutionPlanMetricsSet::new());
+        Ok(Self { input, spec, arrangement, properties, metrics })
     }
 }
 
-/// Group and time, as the input is ordered, if it is.
-fn ordering(input: &Arc<dyn ExecutionPlan>, schema: &SchemaRef, spec: &Spec) -> Option<LexOrdering> {
-    let sources: Vec<usize> = spec.keys().chain([spec.time]).collect();
-    let ordered = input.output_ordering()?.iter().take(sources.len());
+fn column(input: &Arc<dyn ExecutionPlan>, source: usize) -> Result<Arc<dyn PhysicalExpr>> {
+    match input.schema().fields().get(source) {
+        Some(field) => Ok(Arc::new(Column::new(field.name(), source))),
+        None => internal_err!("gap filling: column {source} is missing"),
+    }
+}
+
+/// What an input is if it need not be arranged.
+fn requirement(input: &Arc<dyn ExecutionPlan>, spec: &Spec) -> Result<Option<LexRequirement>> {
+    let ascending = arrow::compute::SortOptions { descending: false, nulls_first: true };
+    let needed = |source: usize| {
+        // Groups come in any order, the bins of one in that of time.
+        let options = (source == spec.time).then_some(ascending);
+        Ok(PhysicalSortRequirement::new(column(input, source)?, options))
+    };
+    let needed = spec.keys().chain([spec.time]).map(needed).collect::<Result<Vec<_>>>()?;
+    Ok(LexRequirement::new(needed))
+}
+
+/// As ORDER BY has it unless it says otherwise, so that `ORDER BY key, bin` costs nothing more.
+fn arrangement(input: &Arc<dyn ExecutionPlan>, spec: &Spec) -> Result<Arrangement> {
+    let ascending = arrow::compute::SortOptions { descending: false, nulls_first: false };
+    let keys: Vec<usize> = spec.keys().collect();
+    let sort = |source: &usize| Ok(PhysicalSortExpr::new(column(input, *source)?, ascending));
+    match LexOrdering::new(keys.iter().chain([&spec.time]).map(sort).collect::<Result<Vec<_>>>()?) {
+        Some(order) => Ok(Arrangement { keys, time: spec.time, order }),
+        None => internal_err!("{}: nothing to order by", spec.function),
+    }
+}
+
+/// Group and time among the columns of the output, as far as rows of the input are in that order.
+fn ordering(order: &LexOrdering, schema: &SchemaRef, spec: &Spec) -> Option<LexOrdering> {
+    let ordered = order.iter().take(spec.keys().count() + 1);
     let expressions = ordered.map(|sort| {
         let source = sort.expr.downcast_ref::<Column>()?.index();
         let place = spec
@@ -274,6 +304,9 @@ impl DisplayAs for GapFillExec {
                 write!(f, ", {}", field.name())?;
             }
         }
+        if self.arrangement.is_some() {
+            write!(f, ", groups gathered")?;
+        }
         Ok(())
     }
 }
@@ -288,7 +321,7 @@ impl ExecutionPlan for GapFillExec {
     }
 
     fn required_input_distribution(&self) -> Vec<Distribution> {
-        let keys: Result<Vec<_>> = self.spec.keys().map(|source| self.column(source)).collect();
+        let keys: Result<Vec<_>> = self.spec.keys().map(|source| column(&self.input, source)).collect();
         match keys {
             Ok(keys) if !keys.is_empty() => vec![Distribution::KeyPartitioned(keys)],
             _ => vec![Distribution::SinglePartition],
@@ -296,18 +329,16 @@ impl ExecutionPlan for GapFillExec {
     }
 
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
-        let ascending = arrow::compute::SortOptions { descending: false, nulls_first: true };
-        let requirement = |source: usize| {
-            // Groups come in any order, the bins of one in that of time.
-            let options = (source == self.spec.time).then_some(ascending);
-            Some(PhysicalSortRequirement::new(self.column(source).ok()?, options))
+        // An order that is there is to stay; one that is not costs more than arranging.
+        let needed = match self.arrangement {
+            None => requirement(&self.input, &self.spec).ok().flatten(),
+            Some(_) => None,
         };
-        let requirements = LexRequirement::new(self.sources().filter_map(requirement));
-        vec![requirements.map(OrderingRequirements::from)]
+        vec![needed.map(OrderingRequirements::from)]
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
+        vec![self.arrangement.is_none()]
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
@@ -349,6 +380,13 @@ impl ExecutionPlan for GapFillExec {
         };
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let batch_rows = context.session_config().batch_size();
+        let input = match &self.arrangement {
+            None => input,
+            Some(arrangement) => {
+                let measures = Measures::new(&self.metrics, partition, metrics.elapsed_compute().clone());
+                arranged(input, arrangement.clone(), context, partition, measures)?
+            }
+        };
         Ok(Box::pin(GapFillStream::new(input, self.schema(), spec, grid, reservation, metrics, batch_rows)))
     }
 

@@ -52,6 +52,29 @@ fn samples_of_one_group_are_counted() {
 }
 
 #[test]
+fn gaps_of_many_groups_are_filled_or_refused() {
+    let time = |second: i64| format!("arrow_cast({second}, 'Timestamp(Second, None)')");
+    let text = format!(
+        "SELECT count(*), count(v), sum(l), count(DISTINCT k) FROM (SELECT k, \
+         date_bin_gapfill(INTERVAL '1000 seconds', time) AS bin, max(v) AS v, locf(max(v)) AS l \
+         FROM {SAMPLES} WHERE time >= {} AND time < {} GROUP BY k, bin)",
+        time(0),
+        time(400_000)
+    );
+    let wanted = answer(&limited(1 << 30), &text).unwrap();
+    assert!(wanted[0].starts_with("800000,400000,") && wanted[0].ends_with(",2000"), "{wanted:?}");
+    for megabytes in [4, 8, 16, 24, 32, 64] {
+        match answer(&limited(megabytes << 20), &text) {
+            Ok(found) => assert_eq!(found, wanted, "{megabytes} MiB"),
+            Err(error) => {
+                let root = error.find_root();
+                assert!(matches!(root, DataFusionError::ResourcesExhausted(_)), "{megabytes} MiB: {root}");
+            }
+        }
+    }
+}
+
+#[test]
 fn gaps_of_any_length_take_a_batch() {
     let filled = |function: &str, step: &str, days: i64| {
         format!(
