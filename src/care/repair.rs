@@ -144,9 +144,20 @@ impl Core {
     /// Makes the series index again if all that is wrong is that it is damaged. True if the segment is whole after that.
     fn mend_index(&self, table: &TableState, segment: &Segment) -> Result<bool> {
         let Ok(index) = segment.rebuilt_index(&table.schema, &table.series) else { return Ok(false) };
-        fs::publish(&*self.fs, segment.index_path(), &index).map_err(|error| self.poison_if_sync(error))?;
-        self.cache.remove(segment.meta.id);
-        Ok(segment.check(&table.schema, &table.series, &mut |_| Ok(()))?.is_empty())
+        let path = segment.index_path();
+        let damaged = self.fs.open(path)?.map(|file| fs::read_all(&*file)).transpose()?;
+        let publish = |bytes: &[u8]| -> Result<()> {
+            fs::publish(&*self.fs, path, bytes).map_err(|error| self.poison_if_sync(error))?;
+            self.cache.remove(segment.meta.id);
+            Ok(())
+        };
+        publish(&index)?;
+        if segment.check(&table.schema, &table.series, &mut |_| Ok(()))?.is_empty() {
+            return Ok(true);
+        }
+        // More is wrong. What is set aside, or was, is kept as it was found.
+        damaged.map_or(Ok(()), |damaged| publish(&damaged))?;
+        Ok(false)
     }
 
     fn set_aside(&self, table: &TableState, segment: &Arc<Segment>) -> Result<()> {

@@ -205,7 +205,8 @@ fn any_damages_are_salvaged() {
     let (first, count) = setting("DENYUT_SEED").map_or((0, setting("DENYUT_SALVAGES").unwrap_or(60)), |seed| (seed, 1));
     println!("{count} stores from seed {first} on; one again with DENYUT_SEED");
     let mut given_up = 0;
-    for seed in first..first + count {
+    // Failed once: an index was made again in a segment that was damaged elsewhere too, and was not kept as it had been.
+    for seed in std::iter::once(225).chain(first..first + count) {
         let mut chance = Chance(seed);
         let fs = if chance.next(2) == 0 { image.kill() } else { image.crash(seed) };
         let files: Vec<(String, usize)> = files(&fs, "/store")
