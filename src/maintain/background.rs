@@ -17,9 +17,10 @@ use crate::options::Durability;
 use crate::snapshot::view::Stage;
 use crate::storage::segment::Retired;
 
-use super::compact::{Caller, Outcome};
+use super::compact::Outcome;
 use super::core::Core;
 use super::cuts::cut_loop;
+use super::pacing::Caller;
 
 /// What the threads are told.
 #[derive(Debug)]

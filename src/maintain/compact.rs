@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arrow::array::{ArrayRef, AsArray, UInt32Array};
 use arrow::compute::take;
@@ -26,8 +26,9 @@ use crate::storage::edit::{Edit, SegmentMeta};
 use crate::storage::segment_writer::{Content, Partition, SegmentWriter, Sorted};
 
 use super::core::Core;
+use super::pacing::{Caller, Paced};
 use super::partition::start;
-use super::running::{Kind, Running};
+use super::running::Kind;
 use super::tiers::{self, Job, Moment};
 use super::unnamed::Unnamed;
 
@@ -40,15 +41,6 @@ pub(crate) enum Outcome {
     Done,
     /// There is nothing before that moment, if no segment comes.
     Nothing(Option<Instant>),
-}
-
-/// Who compacts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Caller {
-    /// The store's own thread: within the rate, and not while it is paused.
-    Background,
-    /// Somebody who waits for it: all that can be done, now.
-    Waiting,
 }
 
 impl Core {
@@ -92,9 +84,8 @@ impl Core {
     fn compact(&self, table: &TableState, job: &Job, caller: Caller) -> Result<()> {
         let rows: u64 = job.inputs.iter().map(|segment| segment.meta.rows).sum();
         let bytes: u64 = job.inputs.iter().map(|segment| segment.meta.bytes).sum();
-        let running = self.upkeep.running.begin(job.kind, &table.schema, job.partition_ns, (rows, bytes));
-        let bytes_per_row = bytes as f64 / rows.max(1) as f64;
-        let work = Work { core: self, table, job, caller, running, began: Instant::now(), bytes_per_row };
+        let paced = Paced::begin(self, caller, job.kind, (&table.schema, job.partition_ns), (rows, bytes));
+        let work = Work { core: self, table, job, paced };
         let unnamed = match (job.kind, job.partition_ns, table.partition_ns) {
             (Kind::Split, _, Some(width_ns)) => work.split(width_ns)?,
             (_, Some(start_ns), Some(width_ns)) => work.merge(Partition { start_ns, width_ns })?,
@@ -147,10 +138,7 @@ struct Work<'a> {
     core: &'a Core,
     table: &'a TableState,
     job: &'a Job,
-    caller: Caller,
-    running: Running,
-    began: Instant,
-    bytes_per_row: f64,
+    paced: Paced<'a>,
 }
 
 impl<'a> Work<'a> {
@@ -179,29 +167,12 @@ impl<'a> Work<'a> {
         writer.finish().map_err(|error| self.core.poison_if_sync(error))
     }
 
-    /// Shows how far it is, and waits for its turn. `rows` of all that is read, passes together, were read.
-    fn pace(&self, rows: u64) -> Result<()> {
-        self.running.set_rows(rows);
-        let pace = &self.core.upkeep.pace;
-        let goes_on = match self.caller {
-            Caller::Waiting => !pace.is_stopped(),
-            Caller::Background => {
-                let seconds = rows as f64 * self.bytes_per_row / self.core.options.compact_rate_max.max(1) as f64;
-                // A rate so low that it would end in another age is as good as an hour a batch.
-                let after = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-                let until = self.began.checked_add(after).unwrap_or(Instant::now() + Duration::from_secs(3_600));
-                pace.wait(until)
-            }
-        };
-        if goes_on { Ok(()) } else { Err(Error::Closed) }
-    }
-
     fn merge(&self, partition: Partition) -> Result<Unnamed<'a>> {
         let mut merged = self.merged(&self.all_columns())?;
         let mut writer = self.writer(partition)?;
         while let Some(batch) = merged.next() {
             writer.write(batch?)?;
-            self.pace(merged.consumed())?;
+            self.paced.reach(merged.consumed())?;
         }
         let mut unnamed = Unnamed::new(self.core);
         unnamed.push(self.finish(writer)?);
@@ -227,7 +198,8 @@ impl<'a> Work<'a> {
                     writer.write(rows)?;
                 }
                 let rows: u64 = self.job.inputs.iter().map(|segment| segment.meta.rows).sum();
-                self.pace((rows * pass + merged.consumed()) / passes)?;
+                // Of all passes together.
+                self.paced.reach((rows * pass + merged.consumed()) / passes)?;
             }
             for writer in writers.into_values() {
                 unnamed.push(self.finish(writer)?);

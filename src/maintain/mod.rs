@@ -7,6 +7,7 @@ pub(crate) mod core;
 pub(crate) mod counters;
 mod cuts;
 pub(crate) mod home;
+pub(crate) mod pacing;
 pub(crate) mod partition;
 pub(crate) mod pins;
 pub(crate) mod retain;

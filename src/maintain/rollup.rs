@@ -21,7 +21,6 @@ mod touched;
 
 use std::iter::Peekable;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
 use arrow::datatypes::TimestampNanosecondType;
@@ -35,9 +34,9 @@ use crate::snapshot::{Segment, SeriesView, TableState, View};
 use crate::storage::edit::{Edit, Tier};
 use crate::storage::segment_writer::{Content, Partition, SegmentWriter, Sorted};
 
-use super::compact::Caller;
 use super::core::Core;
-use super::running::{Kind, Running};
+use super::pacing::{Caller, Paced};
+use super::running::Kind;
 use super::unnamed::Unnamed;
 use buckets::{Bucket, Writing};
 pub(crate) use sketches::MakeSketch;
@@ -67,10 +66,7 @@ struct Step<'a> {
     /// The rollup's series of each of the source's, as far as they were asked for.
     numbers: HashMap<u32, u32>,
     clock: u64,
-    caller: Caller,
-    running: Running,
-    began: Instant,
-    bytes_per_row: f64,
+    paced: Paced<'a>,
     /// Rows read so far.
     read: u64,
 }
@@ -138,7 +134,7 @@ impl Core {
         let is_input = |segment: &Segment| inputs.iter().any(|input| input.meta.id == segment.meta.id);
         let is_held = |segment: &&Arc<Segment>| !pending.contains(&segment.meta.id) || is_input(segment);
         let held = source.segments.iter().filter(is_held).cloned().collect();
-        let running = self.upkeep.running.begin(Kind::RollUp, &target.schema, None, (rows, bytes));
+        let paced = Paced::begin(self, caller, Kind::RollUp, (&target.schema, None), (rows, bytes));
         Some(Step {
             core: self,
             rollup,
@@ -152,10 +148,7 @@ impl Core {
             held,
             numbers: HashMap::new(),
             clock: self.clock.read(1),
-            caller,
-            running,
-            began: Instant::now(),
-            bytes_per_row: bytes as f64 / rows.max(1) as f64,
+            paced,
             read: 0,
         })
     }
@@ -327,20 +320,9 @@ impl Step<'_> {
         Ok(number)
     }
 
-    /// Shows how far it is, and waits for its turn.
     fn pace(&mut self, rows: u64) -> Result<()> {
         self.read += rows;
-        self.running.set_rows(self.read);
-        let (pace, options) = (&self.core.upkeep.pace, &self.core.options);
-        let goes_on = match self.caller {
-            Caller::Waiting => !pace.is_stopped(),
-            Caller::Background => {
-                let seconds = self.read as f64 * self.bytes_per_row / options.compact_rate_max.max(1) as f64;
-                let after = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-                pace.wait(self.began.checked_add(after).unwrap_or(Instant::now() + Duration::from_secs(3_600)))
-            }
-        };
-        if goes_on { Ok(()) } else { Err(Error::Closed) }
+        self.paced.reach(self.read)
     }
 
     fn commit(self, unnamed: Unnamed<'_>, buckets: u64) -> Result<()> {

@@ -84,7 +84,7 @@ impl TableState {
         self.stints
     }
 
-    /// A writer takes a block that another left: `which` is it.
+    /// A writer takes a block that another left.
     pub(crate) fn go_on(&mut self, id: u64) {
         let at = self.next_stint();
         if let Some(view) = self.block_mut(id) {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::maintain::compact::{Caller, Outcome};
+use crate::maintain::compact::Outcome;
 use crate::maintain::core::Core;
+use crate::maintain::pacing::Caller;
 
 use super::Store;
 

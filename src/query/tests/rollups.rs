@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use super::chance::{Chance, seed};
-use super::summaries::{Filled, Special, check, regular};
+use super::chance::seed;
+use super::summaries::{Filled, Special, cases, check, drawn, regular};
 use super::*;
 use crate::Accelerations;
 
@@ -19,12 +19,10 @@ fn hours() -> Rollup {
 
 #[test]
 fn an_answer_from_rollups_is_that_of_the_rows() {
-    let seed = seed();
-    let cases: u64 = std::env::var("PROPTEST_CASES").map_or(2, |cases| cases.parse().unwrap());
+    let (seed, cases) = (seed(), cases());
     let mut used = 0;
     for case in 0..cases {
-        let mut chance = Chance::new(seed.wrapping_add(case));
-        let dedup = if case % 2 == 0 { Dedup::KeepAll } else { Dedup::LastWrite };
+        let (mut chance, dedup) = drawn(seed, case);
         let mut filled = Filled::new(&mut chance, dedup);
         // Of others the engine's extremes depend on the order of rows.
         filled.special = Special::None;

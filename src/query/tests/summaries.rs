@@ -266,14 +266,23 @@ pub(super) fn check(filled: &Filled, question: &Question, with: Accelerations, p
     plan
 }
 
+/// How many stores are filled, `PROPTEST_CASES` if that is set.
+pub(super) fn cases() -> u64 {
+    std::env::var("PROPTEST_CASES").map_or(2, |cases| cases.parse().unwrap())
+}
+
+/// What one of them is filled by.
+pub(super) fn drawn(seed: u64, case: u64) -> (Chance, Dedup) {
+    let dedup = if case.is_multiple_of(2) { Dedup::KeepAll } else { Dedup::LastWrite };
+    (Chance::new(seed.wrapping_add(case)), dedup)
+}
+
 #[test]
 fn an_answer_from_summaries_is_that_of_the_rows() {
-    let seed = seed();
-    let cases: u64 = std::env::var("PROPTEST_CASES").map_or(2, |cases| cases.parse().unwrap());
+    let (seed, cases) = (seed(), cases());
     let mut used = 0;
     for case in 0..cases {
-        let mut chance = Chance::new(seed.wrapping_add(case));
-        let dedup = if case % 2 == 0 { Dedup::KeepAll } else { Dedup::LastWrite };
+        let (mut chance, dedup) = drawn(seed, case);
         let mut filled = Filled::new(&mut chance, dedup);
         for step in 0..4 {
             let place = format!("seed {seed}, case {case}, step {step}");

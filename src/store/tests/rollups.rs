@@ -281,7 +281,7 @@ fn a_call_that_fails_leaves_it_to_be_done_again() {
             scatter(&store, &mut chance, 20).unwrap();
             store.seal().unwrap();
             fs.fail_after(after, Fault { kind, once: true });
-            let error = store.inner.core.roll_up_one(crate::maintain::compact::Caller::Waiting).err();
+            let error = store.inner.core.roll_up_one(crate::maintain::pacing::Caller::Waiting).err();
             fs.repair();
             failed += usize::from(error.is_some());
             if matches!(error, Some(Error::Poisoned { .. })) {
@@ -315,7 +315,7 @@ fn what_a_step_leaves_is_not_counted_twice() {
     // Relaxed: nothing else runs.
     clock.store(START_NS + 100 * HOUR_NS, std::sync::atomic::Ordering::Relaxed);
     let mut steps = 0;
-    while store.inner.core.roll_up_one(crate::maintain::compact::Caller::Waiting).unwrap() {
+    while store.inner.core.roll_up_one(crate::maintain::pacing::Caller::Waiting).unwrap() {
         assert!(store.inner.core.retain().unwrap() > 0);
         steps += 1;
     }
@@ -391,7 +391,7 @@ fn work(store: &Store, chance: &mut Chance, dedup: Dedup) -> Result<()> {
             4 => drop(store.maintain()?),
             _ => {
                 store.rollup(hours())?;
-                let _ = store.inner.core.roll_up_one(crate::maintain::compact::Caller::Waiting)?;
+                let _ = store.inner.core.roll_up_one(crate::maintain::pacing::Caller::Waiting)?;
             }
         }
     }
